@@ -1,0 +1,45 @@
+# The front door. `make` alone prints the menu; CI calls the same targets.
+
+# Shared test material (a corpus of sensor files and more): used where it is, never needed.
+HARNESS ?= ../shared
+ifneq ($(wildcard $(HARNESS)/.),)
+export HARNESS := $(abspath $(HARNESS))
+else
+unexport HARNESS
+endif
+
+SERVICES := tests/services/services
+
+.DEFAULT_GOAL := menu
+.PHONY: menu demo test check fmt up down status
+
+menu: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## services, release build, and a data set on its way from files to rows
+	@tests/demo/run
+
+test: ## every test, with real services (installs what is missing)
+	@tests/run
+
+check: ## formatting, lints, licences, docs and the tests of the wire code; no services
+	@$(SERVICES) install build
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps
+	@if command -v cargo-deny >/dev/null; then cargo deny --locked check; \
+	else echo 'cargo-deny is not installed: licences and advisories are not checked (cargo install cargo-deny --locked)'; fi
+	cargo test --locked -p celeriac-protocol
+
+fmt: ## format the Rust code
+	cargo fmt --all
+
+up: ## start private Redis, PostgreSQL and Kafka on free ports
+	@$(SERVICES) up
+	@echo 'addresses for this shell:  eval "$$($(SERVICES) env)"'
+
+down: ## stop them; data and ports are kept
+	@$(SERVICES) down
+
+status: ## which of them answer, and where
+	@$(SERVICES) status
