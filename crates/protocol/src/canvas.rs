@@ -1,0 +1,201 @@
+//! Signatures: calls that travel inside other messages, as callbacks, the rest of a chain or the body of a chord.
+//!
+//! ```json
+//! {"task": "proj.add", "args": [1], "kwargs": {}, "options": {"task_id": "…"}, "subtask_type": null, "immutable": false}
+//! ```
+//! Guarantee M4: a signature that is handed on keeps every key, known or not.
+//! Counterpart: `celery/canvas.py @ 5.7.0` (`Signature`), `celery/app/trace.py` (what is sent after a success).
+
+use serde_json::{Value, json};
+
+use crate::{
+    DecodeError, Map,
+    fields::{Fields, KeyOrder, Layout},
+};
+
+/// A call that is sent later: the task's name, its own arguments and options.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Signature {
+    /// The task's name; for a canvas `celery.chain`, `celery.group`, `celery.chord`, …
+    pub task: String,
+    /// Its own positional arguments.
+    pub args: Vec<Value>,
+    /// Its own keyword arguments; a canvas keeps its parts here (`tasks`, `header`, `body`).
+    pub kwargs: Map,
+    /// Options of `apply_async`: `task_id`, `queue`, `link`, `chord`, …
+    pub options: Map,
+    /// Which canvas it is: `chain`, `group`, `chord`, …; null for a plain task.
+    pub subtask_type: Option<String>,
+    /// It does not take the result of what went before.
+    pub immutable: bool,
+    /// The number of tasks in the header, on the body of a chord.
+    pub chord_size: Option<i64>,
+    /// Further keys.
+    pub extra: Map,
+    /// The order of the keys, as received.
+    pub key_order: KeyOrder,
+}
+
+const SIGNATURE: Layout = Layout {
+    head: &[
+        "task",
+        "args",
+        "kwargs",
+        "options",
+        "subtask_type",
+        "immutable",
+    ],
+    tail: &[],
+};
+
+impl Signature {
+    /// A plain call.
+    pub fn new(task: impl Into<String>, args: Vec<Value>, kwargs: Map) -> Self {
+        Self {
+            task: task.into(),
+            args,
+            kwargs,
+            ..Self::default()
+        }
+    }
+
+    /// Reads a signature.
+    ///
+    /// # Errors
+    /// It is no object, names no task, or its arguments have another type.
+    pub fn from_value(value: Value) -> Result<Self, DecodeError> {
+        let mut fields = Fields::from_value("signature", "value", value)?;
+        let task = fields.required("task")?;
+        let args = fields.optional("args")?.unwrap_or_default();
+        let kwargs = fields.optional("kwargs")?.unwrap_or_default();
+        let options = fields.optional("options")?.unwrap_or_default();
+        let subtask_type = fields.optional("subtask_type")?;
+        let immutable = fields.optional("immutable")?.unwrap_or(false);
+        let chord_size = fields.lenient("chord_size");
+        let (extra, key_order) = fields.finish(&SIGNATURE);
+        Ok(Self {
+            task,
+            args,
+            kwargs,
+            options,
+            subtask_type,
+            immutable,
+            chord_size,
+            extra,
+            key_order,
+        })
+    }
+
+    /// The signature as it is written.
+    pub fn to_value(&self) -> Value {
+        let mut known = Map::new();
+        known.insert("task".to_owned(), json!(self.task));
+        known.insert("args".to_owned(), Value::Array(self.args.clone()));
+        known.insert("kwargs".to_owned(), Value::Object(self.kwargs.clone()));
+        known.insert("options".to_owned(), Value::Object(self.options.clone()));
+        known.insert("subtask_type".to_owned(), json!(self.subtask_type));
+        known.insert("immutable".to_owned(), json!(self.immutable));
+        let mut extra = self.extra.clone();
+        if let Some(size) = self.chord_size {
+            extra.insert("chord_size".to_owned(), json!(size));
+        }
+        Value::Object(self.key_order.arrange(&SIGNATURE, known, &extra))
+    }
+
+    /// The arguments of the call when it is made with `partial` ones, such as the result of the task before: they come
+    /// first, unless the signature is immutable.
+    pub fn merged_args(&self, partial: &[Value]) -> Vec<Value> {
+        if self.immutable {
+            return self.args.clone();
+        }
+        partial.iter().chain(&self.args).cloned().collect()
+    }
+
+    /// The id that was fixed for the task, if one was.
+    pub fn task_id(&self) -> Option<&str> {
+        self.options.get("task_id").and_then(Value::as_str)
+    }
+}
+
+/// The third part of a body: what is to happen after the task.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Embed {
+    /// Sent with the result when the task succeeds (`link`).
+    pub callbacks: Option<Vec<Signature>>,
+    /// Sent when the task fails (`link_error`).
+    pub errbacks: Option<Vec<Signature>>,
+    /// The rest of the chain, in reverse: the last one is next.
+    pub chain: Option<Vec<Signature>>,
+    /// The body of the chord that the task is a part of.
+    pub chord: Option<Signature>,
+    /// Further keys.
+    pub extra: Map,
+    /// The order of the keys, as received.
+    pub key_order: KeyOrder,
+}
+
+const EMBED: Layout = Layout {
+    head: &["callbacks", "errbacks", "chain", "chord"],
+    tail: &[],
+};
+
+impl Embed {
+    /// Reads the third part of a body.
+    ///
+    /// # Errors
+    /// One of the four is no signature, or no list of them.
+    pub fn from_map(map: Map) -> Result<Self, DecodeError> {
+        let mut fields = Fields::new("embed", map);
+        let callbacks = fields
+            .optional::<Vec<Value>>("callbacks")?
+            .map(signatures)
+            .transpose()?;
+        let errbacks = fields
+            .optional::<Vec<Value>>("errbacks")?
+            .map(signatures)
+            .transpose()?;
+        let chain = fields
+            .optional::<Vec<Value>>("chain")?
+            .map(signatures)
+            .transpose()?;
+        let chord = fields
+            .optional::<Value>("chord")?
+            .map(Signature::from_value)
+            .transpose()?;
+        let (extra, key_order) = fields.finish(&EMBED);
+        Ok(Self {
+            callbacks,
+            errbacks,
+            chain,
+            chord,
+            extra,
+            key_order,
+        })
+    }
+
+    /// As it is written: four keys, null where nothing follows.
+    pub fn to_map(&self) -> Map {
+        let list = |signatures: &Option<Vec<Signature>>| match signatures {
+            None => Value::Null,
+            Some(signatures) => signatures.iter().map(Signature::to_value).collect(),
+        };
+        let mut known = Map::new();
+        known.insert("callbacks".to_owned(), list(&self.callbacks));
+        known.insert("errbacks".to_owned(), list(&self.errbacks));
+        known.insert("chain".to_owned(), list(&self.chain));
+        known.insert(
+            "chord".to_owned(),
+            self.chord.as_ref().map_or(Value::Null, Signature::to_value),
+        );
+        self.key_order.arrange(&EMBED, known, &self.extra)
+    }
+
+    /// The next task of the chain, and what is left of the chain for that task to carry.
+    pub fn next_in_chain(&self) -> Option<(&Signature, &[Signature])> {
+        self.chain.as_ref()?.split_last()
+    }
+}
+
+fn signatures(values: Vec<Value>) -> Result<Vec<Signature>, DecodeError> {
+    values.into_iter().map(Signature::from_value).collect()
+}

@@ -1,0 +1,264 @@
+//! kombu's envelope: the JSON object that lies in a Redis list.
+//!
+//! ```json
+//! {"body": "W1tdLCB7fSwge31d", "content-encoding": "utf-8", "content-type": "application/json", "headers": {},
+//!  "properties": {"correlation_id": "…", "reply_to": "…", "delivery_mode": 2,
+//!                 "delivery_info": {"exchange": "", "routing_key": "celery"}, "priority": 0,
+//!                 "body_encoding": "base64", "delivery_tag": "…"}}
+//! ```
+//! Guarantee M4: parsed and written again, it is the same bytes, with fields that are not known here.
+//! Counterpart: `kombu/transport/virtual/base.py @ 5.7.0` (`prepare_message`, `_inplace_augment_message`).
+
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use serde_json::{Value, json};
+
+use crate::{
+    DecodeError, Map,
+    fields::{Fields, KeyOrder, Layout},
+    json,
+};
+
+/// One message as it lies in a queue; its body is still encoded.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Envelope {
+    /// The body as text, usually base64.
+    pub body: String,
+    /// `content-encoding`: the character set of the serialized body, `utf-8`.
+    pub content_encoding: Option<String>,
+    /// `content-type`: the serializer, `application/json`.
+    pub content_type: Option<String>,
+    /// The message's headers, as sent.
+    pub headers: Map,
+    /// Routing and delivery.
+    pub properties: Properties,
+    /// Further top-level keys.
+    pub extra: Map,
+    /// The order of the keys, as received.
+    pub key_order: KeyOrder,
+}
+
+/// The properties of a message; `None` is written as null unless the key was missing when it was received.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Properties {
+    /// The task's id.
+    pub correlation_id: Option<String>,
+    /// The caller's reply queue (its thread's oid); empty when it wants no reply.
+    pub reply_to: Option<String>,
+    /// 2 is persistent (Celery's default), 1 transient.
+    pub delivery_mode: Option<i64>,
+    /// Where this delivery was sent.
+    pub delivery_info: DeliveryInfo,
+    /// 0 to 9, on Redis 0 is served first.
+    pub priority: Option<i64>,
+    /// `base64`, or null for a body that is the text itself.
+    pub body_encoding: Option<String>,
+    /// The sender's tag of this message; not necessarily unique.
+    pub delivery_tag: Option<String>,
+    /// Further properties, written after `reply_to` as kombu does.
+    pub extra: Map,
+    /// The order of the keys, as received.
+    pub key_order: KeyOrder,
+}
+
+/// Where a message was sent, and whether it was delivered before.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct DeliveryInfo {
+    /// Empty for Celery's direct queues.
+    pub exchange: Option<String>,
+    /// The queue's name, when the exchange is empty.
+    pub routing_key: Option<String>,
+    /// Written by some senders only.
+    pub priority: Option<i64>,
+    /// Written when a message was given back.
+    pub redelivered: Option<bool>,
+    /// Further keys.
+    pub extra: Map,
+    /// The order of the keys, as received.
+    pub key_order: KeyOrder,
+}
+
+const ENVELOPE: Layout = Layout {
+    head: &[
+        "body",
+        "content-encoding",
+        "content-type",
+        "headers",
+        "properties",
+    ],
+    tail: &[],
+};
+
+const PROPERTIES: Layout = Layout {
+    head: &["correlation_id", "reply_to"],
+    tail: &[
+        "delivery_mode",
+        "delivery_info",
+        "priority",
+        "body_encoding",
+        "delivery_tag",
+    ],
+};
+
+const DELIVERY_INFO: Layout = Layout {
+    head: &["exchange", "routing_key"],
+    tail: &[],
+};
+
+impl Envelope {
+    /// Reads what lies in a queue.
+    ///
+    /// # Errors
+    /// The bytes are no JSON object, or one of the five known keys has another type.
+    pub fn parse(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut fields =
+            Fields::from_value("message", "envelope", json::parse("envelope", bytes)?)?;
+        let body = fields.required("body")?;
+        let content_encoding = fields.optional("content-encoding")?;
+        let content_type = fields.optional("content-type")?;
+        let headers = fields.optional("headers")?.unwrap_or_default();
+        let properties = Properties::from_map(fields.optional("properties")?.unwrap_or_default())?;
+        let (extra, key_order) = fields.finish(&ENVELOPE);
+        Ok(Self {
+            body,
+            content_encoding,
+            content_type,
+            headers,
+            properties,
+            extra,
+            key_order,
+        })
+    }
+
+    /// The bytes for the queue, as kombu writes them.
+    pub fn to_json(&self) -> String {
+        let mut known = Map::new();
+        known.insert("body".to_owned(), json!(self.body));
+        known.insert("content-encoding".to_owned(), json!(self.content_encoding));
+        known.insert("content-type".to_owned(), json!(self.content_type));
+        known.insert("headers".to_owned(), Value::Object(self.headers.clone()));
+        known.insert(
+            "properties".to_owned(),
+            Value::Object(self.properties.to_map()),
+        );
+        json::to_python_string(&self.key_order.arrange(&ENVELOPE, known, &self.extra))
+    }
+
+    /// The serialized body: base64 undone, or the text itself when `body_encoding` is missing or null.
+    ///
+    /// # Errors
+    /// [`DecodeError::BodyEncoding`]: the text is not valid base64, or the encoding is another one.
+    pub fn decode_body(&self) -> Result<Vec<u8>, DecodeError> {
+        let failed = |encoding: &str, reason: String| DecodeError::BodyEncoding {
+            encoding: encoding.to_owned(),
+            reason,
+        };
+        match self.properties.body_encoding.as_deref() {
+            None | Some("" | "utf-8") => Ok(self.body.clone().into_bytes()),
+            Some("base64") => BASE64
+                .decode(&self.body)
+                .map_err(|err| failed("base64", err.to_string())),
+            Some(other) => Err(failed(
+                other,
+                "only base64 and plain text are known".to_owned(),
+            )),
+        }
+    }
+
+    /// Sets the body from its serialized bytes, in base64 as kombu does on Redis.
+    pub fn encode_body(&mut self, bytes: &[u8]) {
+        self.body = BASE64.encode(bytes);
+        self.properties.body_encoding = Some("base64".to_owned());
+    }
+
+    /// Marks the message as one that was delivered before, in the two places where kombu's restore does.
+    pub fn set_redelivered(&mut self) {
+        self.headers
+            .insert("redelivered".to_owned(), Value::Bool(true));
+        self.properties.delivery_info.redelivered = Some(true);
+    }
+}
+
+impl Properties {
+    pub(crate) fn from_map(map: Map) -> Result<Self, DecodeError> {
+        let mut fields = Fields::new("properties", map);
+        let correlation_id = fields.lenient("correlation_id");
+        let reply_to = fields.lenient("reply_to");
+        let delivery_mode = fields.lenient("delivery_mode");
+        let delivery_info =
+            DeliveryInfo::from_map(fields.optional("delivery_info")?.unwrap_or_default());
+        let priority = fields.lenient("priority");
+        let body_encoding = fields.optional("body_encoding")?;
+        let delivery_tag = fields.lenient("delivery_tag");
+        let (extra, key_order) = fields.finish(&PROPERTIES);
+        Ok(Self {
+            correlation_id,
+            reply_to,
+            delivery_mode,
+            delivery_info,
+            priority,
+            body_encoding,
+            delivery_tag,
+            extra,
+            key_order,
+        })
+    }
+
+    pub(crate) fn to_map(&self) -> Map {
+        let mut known = Map::new();
+        known.insert("correlation_id".to_owned(), json!(self.correlation_id));
+        known.insert("reply_to".to_owned(), json!(self.reply_to));
+        known.insert("delivery_mode".to_owned(), json!(self.delivery_mode));
+        known.insert(
+            "delivery_info".to_owned(),
+            Value::Object(self.delivery_info.to_map()),
+        );
+        known.insert("priority".to_owned(), json!(self.priority));
+        known.insert("body_encoding".to_owned(), json!(self.body_encoding));
+        known.insert("delivery_tag".to_owned(), json!(self.delivery_tag));
+        self.key_order.arrange(&PROPERTIES, known, &self.extra)
+    }
+}
+
+impl DeliveryInfo {
+    /// A first delivery to this exchange and routing key.
+    pub fn new(exchange: impl Into<String>, routing_key: impl Into<String>) -> Self {
+        Self {
+            exchange: Some(exchange.into()),
+            routing_key: Some(routing_key.into()),
+            ..Self::default()
+        }
+    }
+
+    fn from_map(map: Map) -> Self {
+        let mut fields = Fields::new("delivery_info", map);
+        let exchange = fields.lenient("exchange");
+        let routing_key = fields.lenient("routing_key");
+        let priority = fields.lenient("priority");
+        let redelivered = fields.lenient("redelivered");
+        let (extra, key_order) = fields.finish(&DELIVERY_INFO);
+        Self {
+            exchange,
+            routing_key,
+            priority,
+            redelivered,
+            extra,
+            key_order,
+        }
+    }
+
+    fn to_map(&self) -> Map {
+        let mut known = Map::new();
+        known.insert("exchange".to_owned(), json!(self.exchange));
+        known.insert("routing_key".to_owned(), json!(self.routing_key));
+        let optional = [
+            ("priority", self.priority.map(Value::from)),
+            ("redelivered", self.redelivered.map(Value::from)),
+        ];
+        known.extend(
+            optional
+                .into_iter()
+                .filter_map(|(key, value)| Some((key.to_owned(), value?))),
+        );
+        self.key_order.arrange(&DELIVERY_INFO, known, &self.extra)
+    }
+}

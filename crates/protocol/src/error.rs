@@ -1,0 +1,73 @@
+//! What can be wrong with foreign bytes.
+//!
+//! Every variant is permanent: the same bytes fail again, so the message belongs into the dead letters with this
+//! text as its reason, never into a retry.
+
+/// Why bytes are not the message, result or signature that they should be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// The bytes are no JSON, or hold what JSON has no word for (Python's `NaN` and `Infinity`, half a surrogate pair).
+    #[error("the {what} is not JSON that can be read: {reason}")]
+    Json {
+        /// Which part of the message: `envelope`, `body`, …
+        what: &'static str,
+        /// The parser's words, with line and column.
+        reason: String,
+    },
+    /// A whole number beyond 64 bits. Python has them; here its last digits would be lost, so it is refused instead.
+    #[error("the {what} holds a whole number of {digits} digits, more than 64 bits can keep")]
+    IntegerTooLarge {
+        /// Which part of the message.
+        what: &'static str,
+        /// How many digits it has.
+        digits: usize,
+    },
+    /// A part of the message has another shape than the protocol says.
+    #[error("{object}.{field} is {found}, expected {expected}")]
+    Field {
+        /// The object that holds the field: `headers`, `properties`, `body`, `signature`, …
+        object: &'static str,
+        /// The field's name.
+        field: &'static str,
+        /// What the protocol wants there.
+        expected: &'static str,
+        /// What kind of JSON value is there; `missing` when nothing is.
+        found: &'static str,
+    },
+    /// The body's text does not follow its `body_encoding`.
+    #[error("the body is not valid {encoding}: {reason}")]
+    BodyEncoding {
+        /// The value of `properties.body_encoding`.
+        encoding: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The content type is not one that this worker reads; kombu's words, which people search their logs for.
+    #[error("Refusing to deserialize untrusted content of type {name} ({content_type})")]
+    ContentDisallowed {
+        /// kombu's name of the serializer (`pickle`), or the content type again where it has none.
+        name: String,
+        /// The `content-type` of the envelope.
+        content_type: String,
+    },
+    /// The body is compressed, which is not read.
+    #[error("the body is compressed with {codec}; send it with task_compression = None")]
+    Compressed {
+        /// The `compression` header.
+        codec: String,
+    },
+    /// Neither a task message of protocol 2 (headers name the task) nor one of protocol 1 (the body does).
+    #[error("not a task message: neither the headers nor the body name a task")]
+    NotATask,
+    /// `eta` or `expires` is no time.
+    #[error("invalid {field} value {text:?}: {reason}")]
+    Timestamp {
+        /// `eta` or `expires`.
+        field: &'static str,
+        /// The text as sent.
+        text: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+}

@@ -1,0 +1,206 @@
+//! A task message: what is inside the envelope, typed.
+//!
+//! Duties:
+//! 1. read protocol 2 (headers name the task, the body is `[args, kwargs, embed]`) and protocol 1 (the body is an object
+//!    with everything), which old producers still send;
+//! 2. refuse what is not JSON in kombu's words;
+//! 3. write protocol 2.
+//!
+//! Guarantee M4: a protocol 2 message read and written again is the same bytes, apart from where it is sent.
+//! Counterpart: `celery/worker/strategy.py @ 5.7.0` (`proto1_to_proto2`), `kombu/serialization.py @ 5.7.0`.
+
+use serde_json::Value;
+
+use crate::{
+    DecodeError, DeliveryInfo, Embed, Envelope, Headers, Map, Properties,
+    fields::{Fields, FromJson, wrong_kind},
+    json, repr,
+};
+
+/// The content type that is read and written.
+pub const JSON_CONTENT_TYPE: &str = "application/json";
+
+/// A call of a task.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct TaskMessage {
+    /// What to run and how.
+    pub headers: Headers,
+    /// Reply queue, priority and the like; `delivery_info` and `delivery_tag` are those of the last sending.
+    pub properties: Properties,
+    /// Positional arguments.
+    pub args: Vec<Value>,
+    /// Keyword arguments.
+    pub kwargs: Map,
+    /// What follows the task.
+    pub embed: Embed,
+}
+
+/// Where a message is sent. For a queue of Celery's: an empty exchange, and the queue's name as routing key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Routing {
+    /// The exchange; empty for a queue directly.
+    pub exchange: String,
+    /// The routing key.
+    pub routing_key: String,
+}
+
+impl Routing {
+    /// Directly to a queue.
+    pub fn queue(name: impl Into<String>) -> Self {
+        Self {
+            exchange: String::new(),
+            routing_key: name.into(),
+        }
+    }
+}
+
+impl TaskMessage {
+    /// Reads the task message in an envelope.
+    ///
+    /// # Errors
+    /// The body is not JSON (by its type or its bytes), or no task message of protocol 1 or 2.
+    pub fn from_envelope(envelope: &Envelope) -> Result<Self, DecodeError> {
+        check_readable(envelope)?;
+        let body = json::parse("body", &envelope.decode_body()?)?;
+        let properties = envelope.properties.clone();
+        match body {
+            Value::Object(body) => from_protocol_1(body, &envelope.headers, properties),
+            Value::Array(body) if envelope.headers.contains_key("task") => {
+                let headers = Headers::from_map(envelope.headers.clone())?;
+                let (args, kwargs, embed) = parse_body(body)?;
+                Ok(Self {
+                    headers,
+                    properties,
+                    args,
+                    kwargs,
+                    embed,
+                })
+            }
+            _ => Err(DecodeError::NotATask),
+        }
+    }
+
+    /// The envelope that sends it to `routing`, always protocol 2 in JSON.
+    ///
+    /// `delivery_info` starts afresh: whether an earlier delivery was a redelivery says nothing about this one.
+    pub fn to_envelope(&self, routing: &Routing, delivery_tag: &str) -> Envelope {
+        let mut properties = self.properties.clone();
+        properties.delivery_info = DeliveryInfo::new(&routing.exchange, &routing.routing_key);
+        properties.delivery_tag = Some(delivery_tag.to_owned());
+        let mut envelope = Envelope {
+            content_encoding: Some("utf-8".to_owned()),
+            content_type: Some(JSON_CONTENT_TYPE.to_owned()),
+            headers: self.headers.to_map(),
+            properties,
+            ..Envelope::default()
+        };
+        envelope.encode_body(self.body_json().as_bytes());
+        envelope
+    }
+
+    /// The serialized body: `[args, kwargs, embed]`.
+    pub fn body_json(&self) -> String {
+        json::try_to_python_string(&(&self.args, &self.kwargs, self.embed.to_map()))
+            .expect("JSON values have string keys and finite numbers")
+    }
+}
+
+fn check_readable(envelope: &Envelope) -> Result<(), DecodeError> {
+    let content_type = envelope
+        .content_type
+        .as_deref()
+        .unwrap_or("application/data");
+    if content_type != JSON_CONTENT_TYPE {
+        let name = serializer_name(content_type).to_owned();
+        return Err(DecodeError::ContentDisallowed {
+            name,
+            content_type: content_type.to_owned(),
+        });
+    }
+    match envelope.headers.get("compression").and_then(Value::as_str) {
+        Some(codec) if !codec.is_empty() => Err(DecodeError::Compressed {
+            codec: codec.to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// kombu's short name of a content type, or the type again.
+fn serializer_name(content_type: &str) -> &str {
+    match content_type {
+        "application/x-python-serialize" => "pickle",
+        "application/x-yaml" => "yaml",
+        "application/x-msgpack" => "msgpack",
+        other => other,
+    }
+}
+
+fn parse_body(body: Vec<Value>) -> Result<(Vec<Value>, Map, Embed), DecodeError> {
+    let parts: [Value; 3] = body
+        .try_into()
+        .map_err(|_wrong: Vec<Value>| DecodeError::Field {
+            object: "body",
+            field: "list",
+            expected: "[args, kwargs, embed]",
+            found: "a list of another length",
+        })?;
+    let [args, kwargs, embed] = parts;
+    Ok((
+        part("args", args)?,
+        part("kwargs", kwargs)?,
+        Embed::from_map(part("embed", embed)?)?,
+    ))
+}
+
+/// A part of the body; null counts as empty, as in Python.
+fn part<T: FromJson + Default>(field: &'static str, value: Value) -> Result<T, DecodeError> {
+    if value.is_null() {
+        return Ok(T::default());
+    }
+    T::from_json(value).map_err(|value| wrong_kind("body", field, T::EXPECTED, Some(&value)))
+}
+
+/// Protocol 1, and the mixed form in which the headers repeat what the body says (they win, as in Celery).
+fn from_protocol_1(
+    body: Map,
+    headers: &Map,
+    properties: Properties,
+) -> Result<TaskMessage, DecodeError> {
+    if !body.contains_key("task") && !headers.contains_key("task") {
+        return Err(DecodeError::NotATask);
+    }
+    let mut fields = Fields::new("body", body);
+    let args: Vec<Value> = fields.optional("args")?.unwrap_or_default();
+    let kwargs: Map = fields.optional("kwargs")?.unwrap_or_default();
+    let mut embed = Map::new();
+    for key in ["callbacks", "errbacks", "chord"] {
+        embed.insert(
+            key.to_owned(),
+            fields.optional::<Value>(key)?.unwrap_or_default(),
+        );
+    }
+    let taskset = fields.optional::<Value>("taskset")?;
+    let (mut merged, _) = fields.finish(&crate::fields::Layout {
+        head: &[],
+        tail: &[],
+    });
+    if let Some(taskset) = taskset {
+        merged.insert("group".to_owned(), taskset);
+    }
+    merged.extend(headers.clone());
+    let mut headers = Headers::from_map(merged)?;
+    headers
+        .argsrepr
+        .get_or_insert_with(|| repr::repr_args(&args));
+    headers
+        .kwargsrepr
+        .get_or_insert_with(|| repr::repr_kwargs(&kwargs));
+    headers.key_order = crate::fields::KeyOrder::default();
+    Ok(TaskMessage {
+        headers,
+        properties,
+        args,
+        kwargs,
+        embed: Embed::from_map(embed)?,
+    })
+}

@@ -1,0 +1,112 @@
+//! Results as Celery stores them under `celery-task-meta-<id>`.
+//!
+//! ```json
+//! {"status": "SUCCESS", "result": 3, "traceback": null, "children": [], "date_done": "2026-11-23T17:43:36.694319+00:00",
+//!  "task_id": "801db094-f897-4d89-822a-dba7fac8ae2e"}
+//! ```
+//! Counterpart: `celery/backends/base.py @ 5.7.0` (`_get_result_meta`, `_store_result`).
+
+use serde_json::{Value, json};
+
+use crate::{
+    DecodeError, Map, State, TaskException,
+    fields::{Fields, KeyOrder, Layout},
+    json,
+};
+
+/// The stored state of a task.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskMeta {
+    /// The state.
+    pub status: State,
+    /// The return value, an exception (see [`TaskMeta::exception`]), or the meta of a state of the task's own.
+    pub result: Value,
+    /// Python's or our traceback, when it failed.
+    pub traceback: Option<String>,
+    /// The tasks that it sent, each `[[id, parent], null]`.
+    pub children: Value,
+    /// When it ended, ISO 8601; `None` while it has not.
+    pub date_done: Option<String>,
+    /// The group that it belongs to.
+    pub group_id: Option<String>,
+    /// The task that sent it.
+    pub parent_id: Option<String>,
+    /// The task's id.
+    pub task_id: String,
+    /// Further keys (`result_extended`), written before `task_id`.
+    pub extra: Map,
+    /// The order of the keys, as received.
+    pub key_order: KeyOrder,
+}
+
+const LAYOUT: Layout = Layout {
+    head: &["status", "result", "traceback", "children", "date_done"],
+    tail: &["task_id"],
+};
+
+impl TaskMeta {
+    /// A state with its result, nothing else.
+    pub fn new(task_id: impl Into<String>, status: State, result: Value) -> Self {
+        Self {
+            status,
+            result,
+            traceback: None,
+            children: json!([]),
+            date_done: None,
+            group_id: None,
+            parent_id: None,
+            task_id: task_id.into(),
+            extra: Map::new(),
+            key_order: KeyOrder::default(),
+        }
+    }
+
+    /// Reads what is stored.
+    ///
+    /// # Errors
+    /// The bytes are no JSON object, or it has no `status`.
+    pub fn parse(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut fields = Fields::from_value("result", "meta", json::parse("result", bytes)?)?;
+        let status: String = fields.required("status")?;
+        let mut meta = Self {
+            status: State::from(status.as_str()),
+            result: fields.optional("result")?.unwrap_or_default(),
+            traceback: fields.lenient("traceback"),
+            children: fields.optional("children")?.unwrap_or_default(),
+            date_done: fields.lenient("date_done"),
+            group_id: fields.lenient("group_id"),
+            parent_id: fields.lenient("parent_id"),
+            task_id: fields.lenient("task_id").unwrap_or_default(),
+            extra: Map::new(),
+            key_order: KeyOrder::default(),
+        };
+        (meta.extra, meta.key_order) = fields.finish(&LAYOUT);
+        Ok(meta)
+    }
+
+    /// The bytes to store and to publish.
+    pub fn to_json(&self) -> String {
+        let mut known = Map::new();
+        known.insert("status".to_owned(), json!(self.status.as_str()));
+        known.insert("result".to_owned(), self.result.clone());
+        known.insert("traceback".to_owned(), json!(self.traceback));
+        known.insert("children".to_owned(), self.children.clone());
+        known.insert("date_done".to_owned(), json!(self.date_done));
+        known.insert("task_id".to_owned(), json!(self.task_id));
+        let mut extra = Map::new();
+        for (key, id) in [("group_id", &self.group_id), ("parent_id", &self.parent_id)] {
+            if let Some(id) = id {
+                extra.insert(key.to_owned(), json!(id));
+            }
+        }
+        extra.extend(self.extra.clone());
+        json::to_python_string(&self.key_order.arrange(&LAYOUT, known, &extra))
+    }
+
+    /// The exception, when the state is one of those that have one and it is in Celery's form.
+    pub fn exception(&self) -> Option<TaskException> {
+        self.status
+            .is_exception()
+            .then(|| TaskException::from_value(self.result.clone()).ok())?
+    }
+}
