@@ -1,0 +1,301 @@
+//! Kinds of values: how a setting is written in TOML, and what is expected when it is not.
+//!
+//! Each kind turns one TOML value into the Rust value and back; the way back writes the example file.
+//! Where Python would say `None`, TOML has no word, so every optional kind takes the text `"none"`.
+
+use std::time::Duration;
+
+use toml::Value;
+
+use super::mask::mask_url;
+
+/// How one setting is read from TOML and written back.
+pub(crate) trait Kind {
+    /// The type of the field.
+    type Value;
+
+    /// What an error says is expected: completes "expected …".
+    const EXPECTED: &'static str;
+
+    /// The value, or `None` when the TOML value is not of this kind.
+    fn read(toml: &Value) -> Option<Self::Value>;
+
+    /// The value as TOML; what [`Kind::read`] would read.
+    fn write(value: &Self::Value) -> Value;
+}
+
+/// A TOML value as it may be shown in an error or a log: passwords of URLs are masked.
+pub(crate) fn shown(toml: &Value) -> String {
+    match toml {
+        Value::String(text) => Value::from(mask_url(text)).to_string(),
+        Value::Array(items) => {
+            let items: Vec<String> = items.iter().map(shown).collect();
+            format!("[{}]", items.join(", "))
+        }
+        Value::Table(_) => "a table".to_owned(),
+        Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::Datetime(_) => {
+            toml.to_string()
+        }
+    }
+}
+
+fn is_none(toml: &Value) -> bool {
+    toml.as_str()
+        .is_some_and(|text| text.eq_ignore_ascii_case("none"))
+}
+
+fn none() -> Value {
+    Value::from("none")
+}
+
+/// `true` or `false`.
+pub(crate) struct Flag;
+
+impl Kind for Flag {
+    type Value = bool;
+    const EXPECTED: &'static str = "true or false";
+
+    fn read(toml: &Value) -> Option<bool> {
+        toml.as_bool()
+    }
+
+    fn write(value: &bool) -> Value {
+        Value::from(*value)
+    }
+}
+
+/// A whole number from 0.
+pub(crate) struct Count;
+
+impl Kind for Count {
+    type Value = usize;
+    const EXPECTED: &'static str = "a whole number, 0 or more";
+
+    fn read(toml: &Value) -> Option<usize> {
+        toml.as_integer()
+            .and_then(|number| usize::try_from(number).ok())
+    }
+
+    fn write(value: &usize) -> Value {
+        Value::from(i64::try_from(*value).unwrap_or(i64::MAX))
+    }
+}
+
+/// A number of workers: a whole number; 0 and `"auto"` leave the choice to the machine.
+pub(crate) struct Concurrency;
+
+impl Kind for Concurrency {
+    type Value = Option<usize>;
+    const EXPECTED: &'static str = "a whole number, 0 or more, or \"auto\"";
+
+    fn read(toml: &Value) -> Option<Option<usize>> {
+        let is_auto = toml
+            .as_str()
+            .is_some_and(|text| text.eq_ignore_ascii_case("auto"));
+        if is_auto || is_none(toml) {
+            return Some(None);
+        }
+        Count::read(toml).map(|number| (number > 0).then_some(number))
+    }
+
+    fn write(value: &Option<usize>) -> Value {
+        value.map_or_else(|| Value::from("auto"), |number| Count::write(&number))
+    }
+}
+
+/// How often: a whole number; 0 and `"none"` mean without end.
+pub(crate) struct Tries;
+
+impl Kind for Tries {
+    type Value = Option<u32>;
+    const EXPECTED: &'static str =
+        "a whole number, 0 or more, or \"none\" (both 0 and none: for ever)";
+
+    fn read(toml: &Value) -> Option<Option<u32>> {
+        if is_none(toml) {
+            return Some(None);
+        }
+        let number = u32::try_from(toml.as_integer()?).ok()?;
+        Some((number > 0).then_some(number))
+    }
+
+    fn write(value: &Option<u32>) -> Value {
+        value.map_or_else(none, |number| Value::from(i64::from(number)))
+    }
+}
+
+/// A priority of a message, 0 to 255.
+pub(crate) struct Priority;
+
+impl Kind for Priority {
+    type Value = Option<u8>;
+    const EXPECTED: &'static str = "a whole number from 0 to 255, or \"none\"";
+
+    fn read(toml: &Value) -> Option<Option<u8>> {
+        if is_none(toml) {
+            return Some(None);
+        }
+        u8::try_from(toml.as_integer()?).ok().map(Some)
+    }
+
+    fn write(value: &Option<u8>) -> Value {
+        value.map_or_else(none, |number| Value::from(i64::from(number)))
+    }
+}
+
+/// Steps of priority, ascending from 0.
+pub(crate) struct PrioritySteps;
+
+impl Kind for PrioritySteps {
+    type Value = Vec<u8>;
+    const EXPECTED: &'static str =
+        "a list of ascending whole numbers from 0 to 255 that starts with 0";
+
+    fn read(toml: &Value) -> Option<Vec<u8>> {
+        let steps = toml
+            .as_array()?
+            .iter()
+            .map(|step| u8::try_from(step.as_integer()?).ok())
+            .collect::<Option<Vec<u8>>>()?;
+        // The step 0 is the queue's own name: a list without it would leave that queue unread.
+        let is_ascending = steps.windows(2).all(|pair| pair[0] < pair[1]);
+        (steps.first() == Some(&0) && is_ascending).then_some(steps)
+    }
+
+    fn write(value: &Vec<u8>) -> Value {
+        Value::Array(
+            value
+                .iter()
+                .map(|step| Value::from(i64::from(*step)))
+                .collect(),
+        )
+    }
+}
+
+/// Text, also empty.
+pub(crate) struct Text;
+
+impl Kind for Text {
+    type Value = String;
+    const EXPECTED: &'static str = "text in quotes";
+
+    fn read(toml: &Value) -> Option<String> {
+        toml.as_str().map(str::to_owned)
+    }
+
+    fn write(value: &String) -> Value {
+        Value::from(value.as_str())
+    }
+}
+
+/// A name: text that is not empty.
+pub(crate) struct Name;
+
+impl Kind for Name {
+    type Value = String;
+    const EXPECTED: &'static str = "a name in quotes, not empty";
+
+    fn read(toml: &Value) -> Option<String> {
+        Text::read(toml).filter(|name| !name.trim().is_empty())
+    }
+
+    fn write(value: &String) -> Value {
+        Text::write(value)
+    }
+}
+
+/// The URL of a message broker.
+pub(crate) struct BrokerUrl;
+
+impl Kind for BrokerUrl {
+    type Value = String;
+    const EXPECTED: &'static str = "a URL like \"redis://:password@host:6379/0\"";
+
+    fn read(toml: &Value) -> Option<String> {
+        toml.as_str()
+            .map(str::trim)
+            .filter(|url| has_scheme(url))
+            .map(str::to_owned)
+    }
+
+    fn write(value: &String) -> Value {
+        Value::from(value.as_str())
+    }
+}
+
+/// The URL of a result backend; `disabled://` (or Celery's `disabled`, or nothing) for none.
+pub(crate) struct BackendUrl;
+
+impl Kind for BackendUrl {
+    type Value = Option<String>;
+    const EXPECTED: &'static str =
+        "a URL like \"redis://:password@host:6379/1\", or \"disabled://\" for no results";
+
+    fn read(toml: &Value) -> Option<Option<String>> {
+        match toml.as_str().map(str::trim)? {
+            "" | "disabled" | "disabled://" => Some(None),
+            url => has_scheme(url).then(|| Some(url.to_owned())),
+        }
+    }
+
+    fn write(value: &Option<String>) -> Value {
+        Value::from(value.as_deref().unwrap_or("disabled://"))
+    }
+}
+
+/// Only the form; which schemes there are is known to the transports and backends.
+fn has_scheme(url: &str) -> bool {
+    url.split_once("://").is_some_and(|(scheme, _)| {
+        !scheme.is_empty()
+            && scheme
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'))
+    })
+}
+
+/// A length of time in seconds, whole or with a fraction, more than 0.
+pub(crate) struct Seconds;
+
+impl Kind for Seconds {
+    type Value = Duration;
+    const EXPECTED: &'static str = "a number of seconds, more than 0";
+
+    fn read(toml: &Value) -> Option<Duration> {
+        seconds(toml).filter(|duration| !duration.is_zero())
+    }
+
+    fn write(value: &Duration) -> Value {
+        if value.subsec_nanos() == 0 {
+            Value::from(i64::try_from(value.as_secs()).unwrap_or(i64::MAX))
+        } else {
+            Value::from(value.as_secs_f64())
+        }
+    }
+}
+
+/// A length of time in seconds; 0 and `"none"` mean that it never ends.
+pub(crate) struct SecondsOrNever;
+
+impl Kind for SecondsOrNever {
+    type Value = Option<Duration>;
+    const EXPECTED: &'static str = "a number of seconds, or 0 or \"none\" for never";
+
+    fn read(toml: &Value) -> Option<Option<Duration>> {
+        if is_none(toml) {
+            return Some(None);
+        }
+        seconds(toml).map(|duration| (!duration.is_zero()).then_some(duration))
+    }
+
+    fn write(value: &Option<Duration>) -> Value {
+        value.as_ref().map_or_else(none, Seconds::write)
+    }
+}
+
+fn seconds(toml: &Value) -> Option<Duration> {
+    match toml {
+        Value::Integer(whole) => u64::try_from(*whole).ok().map(Duration::from_secs),
+        Value::Float(fraction) => Duration::try_from_secs_f64(*fraction).ok(),
+        _ => None,
+    }
+}

@@ -1,0 +1,22 @@
+//! The settings of an app: Celery's own lower-case names, each in one place.
+//!
+//! - `values`: the table of settings; from it come the struct, the defaults, the reading and the
+//!   example file. A setting is added there and nowhere else.
+//! - `kinds`: how one value is written in TOML, and what an error says is expected.
+//! - `sources`: flag > environment > file > default; unknown keys and wrong values.
+//! - `example`: the text of `celeriac.example.toml`.
+//! - `mask`: the one place that hides passwords of URLs.
+//!
+//! Counterpart: `celery/app/defaults.py` and `celery/app/utils.py` @ 5.7.0. Deliberate differences:
+//! one TOML file in place of a Python module, a name that is not known is refused, and only settings
+//! that do something exist.
+
+mod example;
+mod kinds;
+mod mask;
+mod sources;
+mod values;
+
+pub use mask::{has_password, mask_url};
+pub use sources::{LoadedSettings, SettingsError, Sources};
+pub use values::{BrokerTransportOptions, ResultBackendTransportOptions, Settings};

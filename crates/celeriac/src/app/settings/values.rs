@@ -1,0 +1,199 @@
+//! The table of settings: name, kind, default and meaning of each, once.
+//!
+//! The macro `settings!` makes of it the struct with its documentation, the defaults, the reading
+//! from TOML, and the catalogue that the example file and the nearest-name search use. So none of
+//! them can drift from the others. To add a setting, add an entry here, then run
+//! `UPDATE_EXAMPLE=1 cargo test -p celeriac settings` for the example file.
+//!
+//! An entry reads `name: type as Kind = default`; its doc comment begins with one sentence, then
+//! unit and special values.
+
+use std::fmt;
+use std::time::Duration;
+
+use toml::Value;
+
+use super::kinds::{
+    BackendUrl, BrokerUrl, Concurrency, Count, Flag, Kind, Name, Priority, PrioritySteps, Seconds,
+    SecondsOrNever, Text, Tries, shown,
+};
+use super::mask::{mask_broker_url, mask_url};
+
+/// One line of the catalogue.
+pub(crate) struct Entry {
+    /// The setting's name, as in the file.
+    pub(crate) name: &'static str,
+    /// The lines of its documentation.
+    pub(crate) doc: &'static [&'static str],
+    /// Its default, as TOML.
+    pub(crate) default: Value,
+}
+
+/// A value that a setting cannot take.
+pub(crate) struct Refused {
+    /// The value as it may be shown: passwords are masked.
+    pub(crate) shown: String,
+    /// What was expected instead.
+    pub(crate) expected: &'static str,
+}
+
+/// A struct whose fields are settings: all of [`Settings`], or one of its tables.
+pub(crate) trait Section: Default {
+    /// Every setting of this section, in the order of the table.
+    fn catalogue() -> Vec<Entry>;
+
+    /// Sets one setting; `None` where there is none of that name.
+    fn set(&mut self, name: &str, toml: &Value) -> Option<Result<(), Refused>>;
+}
+
+macro_rules! settings {
+    (
+        $(#[$struct_doc:meta])*
+        pub struct $section:ident {
+            $( $(#[doc = $doc:literal])+ $name:ident: $type:ty as $kind:ident = $default:expr; )*
+            $( table $(#[doc = $table_doc:literal])+ $table:ident: $table_type:ident; )*
+        }
+    ) => {
+        $(#[$struct_doc])*
+        #[derive(Clone, PartialEq)]
+        pub struct $section {
+            $( $(#[doc = $doc])+ pub $name: $type, )*
+            $( $(#[doc = $table_doc])+ pub $table: $table_type, )*
+        }
+
+        impl Default for $section {
+            fn default() -> Self {
+                Self { $( $name: $default, )* $( $table: $table_type::default(), )* }
+            }
+        }
+
+        impl Section for $section {
+            fn catalogue() -> Vec<Entry> {
+                let defaults = Self::default();
+                vec![ $( Entry {
+                    name: stringify!($name),
+                    doc: &[$($doc),+],
+                    default: $kind::write(&defaults.$name),
+                } ),* ]
+            }
+
+            fn set(&mut self, name: &str, toml: &Value) -> Option<Result<(), Refused>> {
+                match name {
+                    $( stringify!($name) => Some(match $kind::read(toml) {
+                        Some(value) => { self.$name = value; Ok(()) }
+                        None => Err(Refused { shown: shown(toml), expected: $kind::EXPECTED }),
+                    }), )*
+                    _ => None,
+                }
+            }
+        }
+
+        impl fmt::Debug for $section {
+            /// Passwords are masked: what `Debug` shows may end in a log.
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let mut out = f.debug_struct(stringify!($section));
+                $( out.field(stringify!($name), &format_args!("{}", shown(&$kind::write(&self.$name)))); )*
+                $( out.field(stringify!($table), &self.$table); )*
+                out.finish()
+            }
+        }
+    };
+}
+
+settings! {
+    /// Everything that can be set, under Celery's names. Frozen once an app has been built from it.
+    ///
+    /// [`Settings::default`] are Celery's defaults; [`Settings::load`] reads the environment and the file.
+    pub struct Settings {
+        /// Where the messages are: the URL of the broker.
+        ///
+        /// Celery's own default is AMQP; Redis is what this worker speaks.
+        broker_url: String as BrokerUrl = "redis://localhost:6379/0".to_owned();
+        /// Where results are stored; "disabled://": nowhere.
+        result_backend: Option<String> as BackendUrl = None;
+        /// Whether a worker that cannot reach the broker when it starts tries again.
+        broker_connection_retry_on_startup: bool as Flag = true;
+        /// How often a connection to the broker is tried before the worker gives up; 0 or "none": for ever.
+        broker_connection_max_retries: Option<u32> as Tries = Some(100);
+        /// The queue of tasks that name none.
+        task_default_queue: String as Name = "celery".to_owned();
+        /// The priority of messages that name none; on Redis, a lower number goes first.
+        task_default_priority: Option<u8> as Priority = None;
+        /// Whether a message is acknowledged after its task has run, not before.
+        ///
+        /// With false, a worker that is killed loses the tasks that were running.
+        task_acks_late: bool as Flag = false;
+        /// Whether the state STARTED is stored when a task starts.
+        task_track_started: bool as Flag = false;
+        /// Whether results are thrown away, unless the task says otherwise.
+        task_ignore_result: bool as Flag = false;
+        /// Whether failures are stored even where results are ignored.
+        task_store_errors_even_if_ignored: bool as Flag = false;
+        /// How long results are kept, in seconds; 0 or "none": for ever.
+        result_expires: Option<Duration> as SecondsOrNever = Some(Duration::from_secs(24 * 60 * 60));
+        /// Whether a result also has the task's name, arguments, worker, retries and queue.
+        result_extended: bool as Flag = false;
+        /// How many tasks run at the same time; "auto": as many as there are CPUs for this process.
+        worker_concurrency: Option<usize> as Concurrency = None;
+        /// How many messages a worker takes ahead for each task that it can run; 0: no limit.
+        worker_prefetch_multiplier: usize as Count = 4;
+        table
+        /// Options of the broker's transport (Redis).
+        broker_transport_options: BrokerTransportOptions;
+        table
+        /// Options of the result backend (Redis).
+        result_backend_transport_options: ResultBackendTransportOptions;
+    }
+}
+
+settings! {
+    /// Options of the Redis transport: the table `[broker_transport_options]`, with kombu's names.
+    pub struct BrokerTransportOptions {
+        /// After how many seconds a message that nobody has acknowledged is delivered again.
+        visibility_timeout: Duration as Seconds = Duration::from_secs(3600);
+        /// What every key in Redis starts with; the same for all clients and workers of these queues.
+        global_keyprefix: String as Text = String::new();
+        /// The priorities that have a list of their own, ascending from 0.
+        priority_steps: Vec<u8> as PrioritySteps = vec![0, 3, 6, 9];
+        /// What stands between a queue's name and its priority step.
+        sep: String as Name = "\u{6}\u{16}".to_owned();
+        /// The hash of messages that were taken and are not acknowledged yet.
+        unacked_key: String as Name = "unacked".to_owned();
+        /// The sorted set of when those were taken.
+        unacked_index_key: String as Name = "unacked_index".to_owned();
+        /// The lock of whoever gives old ones back.
+        unacked_mutex_key: String as Name = "unacked_mutex".to_owned();
+        /// How many seconds that lock is held at most.
+        unacked_mutex_expire: Duration as Seconds = Duration::from_secs(300);
+        /// Every how many seconds old ones are looked for.
+        unacked_restore_interval: Duration as Seconds = Duration::from_secs(10);
+    }
+}
+
+settings! {
+    /// Options of the Redis result backend: the table `[result_backend_transport_options]`.
+    pub struct ResultBackendTransportOptions {
+        /// What every key of a result starts with; an underscore is put behind it where it ends in none of ":_-.".
+        global_keyprefix: String as Text = String::new();
+    }
+}
+
+impl Settings {
+    /// The broker's URL as Celery's banner and log lines show it: `redis://:**@host:6379/0`.
+    pub fn masked_broker_url(&self) -> String {
+        mask_broker_url(&self.broker_url)
+    }
+
+    /// The result backend's URL as Celery's banner shows it; `disabled://` where there is none.
+    pub fn masked_result_backend(&self) -> String {
+        self.result_backend
+            .as_deref()
+            .map_or_else(|| "disabled://".to_owned(), mask_url)
+    }
+
+    /// The names of the tables among the settings.
+    pub(crate) const TABLES: [&'static str; 2] = [
+        "broker_transport_options",
+        "result_backend_transport_options",
+    ];
+}
