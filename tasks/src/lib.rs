@@ -1,1 +1,3 @@
-//! Empty for now.
+//! The tasks of this worker.
+
+pub mod sensor_csv;
