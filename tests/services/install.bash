@@ -1,10 +1,10 @@
 # Installs the Debian packages that are missing, and lets none of them start a service of the system.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154  # $state is set by the front
 
-# What compiling needs: librdkafka is C and C++, and includes curl's header even where it does not use curl.
+# What compiling needs: librdkafka is C and C++, built by its own configure script.
 build_packages() {
     local package
-    for package in build-essential cmake pkg-config zlib1g-dev libcurl4-openssl-dev; do
+    for package in build-essential pkg-config zlib1g-dev; do
         is_installed "$package" || echo "$package"
     done
 }
@@ -43,8 +43,12 @@ install_missing() {
     done
     forbid_service_starts
     trap allow_service_starts EXIT
-    as_root env DEBIAN_FRONTEND=noninteractive \
-        apt-get install -qq -y --no-install-recommends -o DPkg::Lock::Timeout=300 "${packages[@]}" >/dev/null
+    # Debian's many lines are only of interest when it fails.
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
+        -o DPkg::Lock::Timeout=300 "${packages[@]}" >"$state/install.log" 2>&1 || {
+        cat "$state/install.log" >&2
+        exit 1
+    }
     for package in "${units[@]}"; do keep_off_at_boot "$package"; done
 }
 
