@@ -37,6 +37,7 @@ pub struct Signature {
 }
 
 const SIGNATURE: Layout = Layout {
+    object: "signature",
     head: &[
         "task",
         "args",
@@ -44,8 +45,10 @@ const SIGNATURE: Layout = Layout {
         "options",
         "subtask_type",
         "immutable",
+        "chord_size",
     ],
     tail: &[],
+    optional: &["chord_size"],
 };
 
 impl Signature {
@@ -64,7 +67,7 @@ impl Signature {
     /// # Errors
     /// It is no object, names no task, or its arguments have another type.
     pub fn from_value(value: Value) -> Result<Self, DecodeError> {
-        let mut fields = Fields::from_value("signature", "value", value)?;
+        let mut fields = Fields::from_value(&SIGNATURE, value)?;
         let task = fields.required("task")?;
         let args = fields.optional("args")?.unwrap_or_default();
         let kwargs = fields.optional("kwargs")?.unwrap_or_default();
@@ -72,7 +75,7 @@ impl Signature {
         let subtask_type = fields.optional("subtask_type")?;
         let immutable = fields.optional("immutable")?.unwrap_or(false);
         let chord_size = fields.lenient("chord_size");
-        let (extra, key_order) = fields.finish(&SIGNATURE);
+        let (extra, key_order) = fields.finish();
         Ok(Self {
             task,
             args,
@@ -95,11 +98,8 @@ impl Signature {
         known.insert("options".to_owned(), Value::Object(self.options.clone()));
         known.insert("subtask_type".to_owned(), json!(self.subtask_type));
         known.insert("immutable".to_owned(), json!(self.immutable));
-        let mut extra = self.extra.clone();
-        if let Some(size) = self.chord_size {
-            extra.insert("chord_size".to_owned(), json!(size));
-        }
-        Value::Object(self.key_order.arrange(&SIGNATURE, known, &extra))
+        known.insert("chord_size".to_owned(), json!(self.chord_size));
+        Value::Object(self.key_order.arrange(&SIGNATURE, known, &self.extra))
     }
 
     /// The arguments of the call when it is made with `partial` ones, such as the result of the task before: they come
@@ -135,8 +135,10 @@ pub struct Embed {
 }
 
 const EMBED: Layout = Layout {
+    object: "embed",
     head: &["callbacks", "errbacks", "chain", "chord"],
     tail: &[],
+    optional: &[],
 };
 
 impl Embed {
@@ -145,7 +147,7 @@ impl Embed {
     /// # Errors
     /// One of the four is no signature, or no list of them.
     pub fn from_map(map: Map) -> Result<Self, DecodeError> {
-        let mut fields = Fields::new("embed", map);
+        let mut fields = Fields::new(&EMBED, map);
         let callbacks = fields
             .optional::<Vec<Value>>("callbacks")?
             .map(signatures)
@@ -162,7 +164,7 @@ impl Embed {
             .optional::<Value>("chord")?
             .map(Signature::from_value)
             .transpose()?;
-        let (extra, key_order) = fields.finish(&EMBED);
+        let (extra, key_order) = fields.finish();
         Ok(Self {
             callbacks,
             errbacks,

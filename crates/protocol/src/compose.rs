@@ -32,8 +32,10 @@ pub struct TaskCall {
     pub shadow: Option<String>,
     /// Not before; a countdown is added to the clock by the caller.
     pub eta: Option<DateTime<Utc>>,
-    /// Not after.
+    /// Not after; [`TaskCall::expire_at`] sets this and the next.
     pub expires: Option<DateTime<Utc>>,
+    /// The message property that goes with `expires`; see [`expiration`].
+    pub expiration: Option<String>,
     /// The group's id.
     pub group: Option<String>,
     /// The place in the group.
@@ -84,6 +86,12 @@ impl TaskCall {
         }
     }
 
+    /// Must not run after `expires`; `now` is the time of sending.
+    pub fn expire_at(&mut self, expires: DateTime<Utc>, now: DateTime<Utc>) {
+        self.expires = Some(expires);
+        self.expiration = Some(expiration(expires, now));
+    }
+
     /// The message, ready for [`TaskMessage::to_envelope`].
     pub fn into_message(self) -> TaskMessage {
         let argsrepr = self.argsrepr.unwrap_or_else(|| repr::repr_args(&self.args));
@@ -120,6 +128,7 @@ impl TaskCall {
             correlation_id: Some(self.id),
             reply_to: Some(self.reply_to.unwrap_or_default()),
             delivery_mode: Some(self.delivery_mode),
+            expiration: self.expiration,
             priority: Some(self.priority),
             extra: self.properties,
             ..Properties::default()
@@ -132,4 +141,9 @@ impl TaskCall {
             embed: self.embed,
         }
     }
+}
+
+/// The message property `expiration`: milliseconds from `now` until `expires`, at least 0, as text.
+pub fn expiration(expires: DateTime<Utc>, now: DateTime<Utc>) -> String {
+    (expires - now).num_milliseconds().max(0).to_string()
 }

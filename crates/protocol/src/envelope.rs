@@ -46,6 +46,8 @@ pub struct Properties {
     pub reply_to: Option<String>,
     /// 2 is persistent (Celery's default), 1 transient.
     pub delivery_mode: Option<i64>,
+    /// Milliseconds from sending until `expires`, as text; left out without that. Redis makes nothing of it.
+    pub expiration: Option<String>,
     /// Where this delivery was sent.
     pub delivery_info: DeliveryInfo,
     /// 0 to 9, on Redis 0 is served first.
@@ -78,6 +80,7 @@ pub struct DeliveryInfo {
 }
 
 const ENVELOPE: Layout = Layout {
+    object: "envelope",
     head: &[
         "body",
         "content-encoding",
@@ -86,22 +89,28 @@ const ENVELOPE: Layout = Layout {
         "properties",
     ],
     tail: &[],
+    optional: &[],
 };
 
 const PROPERTIES: Layout = Layout {
+    object: "properties",
     head: &["correlation_id", "reply_to"],
     tail: &[
         "delivery_mode",
+        "expiration",
         "delivery_info",
         "priority",
         "body_encoding",
         "delivery_tag",
     ],
+    optional: &["expiration"],
 };
 
 const DELIVERY_INFO: Layout = Layout {
-    head: &["exchange", "routing_key"],
+    object: "delivery_info",
+    head: &["exchange", "routing_key", "priority", "redelivered"],
     tail: &[],
+    optional: &["priority", "redelivered"],
 };
 
 impl Envelope {
@@ -110,14 +119,13 @@ impl Envelope {
     /// # Errors
     /// The bytes are no JSON object, or one of the five known keys has another type.
     pub fn parse(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let mut fields =
-            Fields::from_value("message", "envelope", json::parse("envelope", bytes)?)?;
+        let mut fields = Fields::from_value(&ENVELOPE, json::parse("envelope", bytes)?)?;
         let body = fields.required("body")?;
         let content_encoding = fields.optional("content-encoding")?;
         let content_type = fields.optional("content-type")?;
         let headers = fields.optional("headers")?.unwrap_or_default();
         let properties = Properties::from_map(fields.optional("properties")?.unwrap_or_default())?;
-        let (extra, key_order) = fields.finish(&ENVELOPE);
+        let (extra, key_order) = fields.finish();
         Ok(Self {
             body,
             content_encoding,
@@ -180,20 +188,22 @@ impl Envelope {
 
 impl Properties {
     pub(crate) fn from_map(map: Map) -> Result<Self, DecodeError> {
-        let mut fields = Fields::new("properties", map);
+        let mut fields = Fields::new(&PROPERTIES, map);
         let correlation_id = fields.lenient("correlation_id");
         let reply_to = fields.lenient("reply_to");
         let delivery_mode = fields.lenient("delivery_mode");
+        let expiration = fields.lenient("expiration");
         let delivery_info =
             DeliveryInfo::from_map(fields.optional("delivery_info")?.unwrap_or_default());
         let priority = fields.lenient("priority");
         let body_encoding = fields.optional("body_encoding")?;
         let delivery_tag = fields.lenient("delivery_tag");
-        let (extra, key_order) = fields.finish(&PROPERTIES);
+        let (extra, key_order) = fields.finish();
         Ok(Self {
             correlation_id,
             reply_to,
             delivery_mode,
+            expiration,
             delivery_info,
             priority,
             body_encoding,
@@ -208,6 +218,7 @@ impl Properties {
         known.insert("correlation_id".to_owned(), json!(self.correlation_id));
         known.insert("reply_to".to_owned(), json!(self.reply_to));
         known.insert("delivery_mode".to_owned(), json!(self.delivery_mode));
+        known.insert("expiration".to_owned(), json!(self.expiration));
         known.insert(
             "delivery_info".to_owned(),
             Value::Object(self.delivery_info.to_map()),
@@ -230,12 +241,12 @@ impl DeliveryInfo {
     }
 
     fn from_map(map: Map) -> Self {
-        let mut fields = Fields::new("delivery_info", map);
+        let mut fields = Fields::new(&DELIVERY_INFO, map);
         let exchange = fields.lenient("exchange");
         let routing_key = fields.lenient("routing_key");
         let priority = fields.lenient("priority");
         let redelivered = fields.lenient("redelivered");
-        let (extra, key_order) = fields.finish(&DELIVERY_INFO);
+        let (extra, key_order) = fields.finish();
         Self {
             exchange,
             routing_key,
@@ -250,15 +261,8 @@ impl DeliveryInfo {
         let mut known = Map::new();
         known.insert("exchange".to_owned(), json!(self.exchange));
         known.insert("routing_key".to_owned(), json!(self.routing_key));
-        let optional = [
-            ("priority", self.priority.map(Value::from)),
-            ("redelivered", self.redelivered.map(Value::from)),
-        ];
-        known.extend(
-            optional
-                .into_iter()
-                .filter_map(|(key, value)| Some((key.to_owned(), value?))),
-        );
+        known.insert("priority".to_owned(), json!(self.priority));
+        known.insert("redelivered".to_owned(), json!(self.redelivered));
         self.key_order.arrange(&DELIVERY_INFO, known, &self.extra)
     }
 }

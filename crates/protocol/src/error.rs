@@ -23,6 +23,14 @@ pub enum DecodeError {
         /// How many digits it has.
         digits: usize,
     },
+    /// There should be a JSON object.
+    #[error("the {what} is {found}, expected an object")]
+    NotAnObject {
+        /// What it should be: `envelope`, `signature`, …
+        what: &'static str,
+        /// What kind of JSON value is there.
+        found: &'static str,
+    },
     /// A part of the message has another shape than the protocol says.
     #[error("{object}.{field} is {found}, expected {expected}")]
     Field {

@@ -121,7 +121,7 @@ impl TaskException {
     /// # Errors
     /// It is no object, or has no `exc_type`.
     pub fn from_value(value: Value) -> Result<Self, DecodeError> {
-        let mut fields = Fields::from_value("result", "exception", value)?;
+        let mut fields = Fields::from_value(&Layout::unordered("exception"), value)?;
         let exc_type = fields.required("exc_type")?;
         let exc_module = fields.optional("exc_module")?;
         let exc_message = match fields.optional("exc_message")? {
@@ -129,10 +129,6 @@ impl TaskException {
             Some(Value::Array(args)) => args,
             Some(other) => vec![other],
         };
-        let _unknown_keys_mean_nothing_to_python = fields.finish(&Layout {
-            head: &[],
-            tail: &[],
-        });
         Ok(Self {
             exc_type,
             exc_message,

@@ -20,24 +20,46 @@ pub struct KeyOrder(Option<Vec<String>>);
 
 /// How Celery writes an object: the known keys before and after any further ones.
 pub(crate) struct Layout {
+    /// What the object is called in errors.
+    pub(crate) object: &'static str,
     pub(crate) head: &'static [&'static str],
     pub(crate) tail: &'static [&'static str],
+    /// Those of the above that are left out where there is nothing to say.
+    pub(crate) optional: &'static [&'static str],
 }
 
 impl Layout {
+    /// An object of which the order does not matter: every key is an unknown one.
+    pub(crate) const fn unordered(object: &'static str) -> Self {
+        Self {
+            object,
+            head: &[],
+            tail: &[],
+            optional: &[],
+        }
+    }
+
     fn knows(&self, key: &str) -> bool {
         self.head.contains(&key) || self.tail.contains(&key)
     }
 
-    /// Whether `map` has all known keys, and in this order.
+    /// Whether `map` would be written with the same keys in the same order.
     fn fits(&self, map: &Map) -> bool {
-        let known = self.head.len() + self.tail.len();
-        map.len() >= known
-            && map.keys().take(self.head.len()).eq(self.head.iter())
-            && map
+        let expected = |keys: &'static [&'static str]| {
+            keys.iter().filter(|key| {
+                !self.optional.contains(key) || map.get(**key).is_some_and(|value| !value.is_null())
+            })
+        };
+        let tail_start = map.len().saturating_sub(expected(self.tail).count());
+        let head_end = expected(self.head).count();
+        head_end <= tail_start
+            && map.keys().take(head_end).eq(expected(self.head))
+            && map.keys().skip(tail_start).eq(expected(self.tail))
+            && !map
                 .keys()
-                .skip(map.len() - self.tail.len())
-                .eq(self.tail.iter())
+                .take(tail_start)
+                .skip(head_end)
+                .any(|key| self.knows(key))
     }
 }
 
@@ -45,12 +67,12 @@ impl KeyOrder {
     /// Puts an object together: `known` holds every typed field, `extra` the rest.
     pub(crate) fn arrange(&self, layout: &Layout, mut known: Map, extra: &Map) -> Map {
         // A misfit kept in `extra` speaks for its typed field as long as that is empty.
-        for (key, value) in &extra.clone() {
-            if known.get(key).is_some_and(is_blank) {
-                known.insert(key.clone(), value.clone());
+        for (key, value) in extra {
+            if let Some(field) = known.get_mut(key).filter(|field| is_blank(field)) {
+                field.clone_from(value);
             }
         }
-        let mut map = Map::new();
+        let mut map = Map::with_capacity(known.len() + extra.len());
         match &self.0 {
             Some(keys) => {
                 for key in keys {
@@ -62,40 +84,42 @@ impl KeyOrder {
                         map.insert(key.clone(), value);
                     }
                 }
-                let set_since = known
-                    .into_iter()
-                    .filter(|(key, value)| !map.contains_key(key) && !is_blank(value));
-                for (key, value) in set_since.collect::<Vec<_>>() {
-                    map.insert(key, value);
-                }
-                add_missing(&mut map, extra);
+                add_missing(
+                    &mut map,
+                    known.into_iter().filter(|(_, value)| !is_blank(value)),
+                );
+                add_missing(&mut map, extra.clone());
             }
             None => {
-                for key in layout.head {
-                    move_key(key, &mut known, &mut map);
+                let (mut head, mut tail) = (Map::new(), Map::new());
+                for (key, value) in known.into_iter().filter(|(key, value)| {
+                    !value.is_null() || !layout.optional.contains(&key.as_str())
+                }) {
+                    if layout.tail.contains(&key.as_str()) {
+                        &mut tail
+                    } else {
+                        &mut head
+                    }
+                    .insert(key, value);
                 }
-                for (key, value) in extra.iter().filter(|(key, _)| !layout.knows(key)) {
-                    map.insert(key.clone(), value.clone());
-                }
-                for key in layout.tail {
-                    move_key(key, &mut known, &mut map);
-                }
+                map.append(&mut head);
+                map.extend(
+                    extra
+                        .clone()
+                        .into_iter()
+                        .filter(|(key, _)| !layout.knows(key)),
+                );
+                map.append(&mut tail);
             }
         }
         map
     }
 }
 
-fn move_key(key: &str, from: &mut Map, to: &mut Map) {
-    if let Some(value) = from.get_mut(key).map(Value::take) {
-        to.insert(key.to_owned(), value);
-    }
-}
-
-fn add_missing(map: &mut Map, extra: &Map) {
-    for (key, value) in extra {
-        if !map.contains_key(key) {
-            map.insert(key.clone(), value.clone());
+fn add_missing(map: &mut Map, more: impl IntoIterator<Item = (String, Value)>) {
+    for (key, value) in more {
+        if !map.contains_key(&key) {
+            map.insert(key, value);
         }
     }
 }
@@ -116,28 +140,29 @@ fn is_blank(value: &Value) -> bool {
 pub(crate) struct Fields {
     object: &'static str,
     map: Map,
+    order: KeyOrder,
     taken: Vec<&'static str>,
 }
 
 impl Fields {
-    /// `object` names the object in errors.
-    pub(crate) fn new(object: &'static str, map: Map) -> Self {
+    pub(crate) fn new(layout: &Layout, map: Map) -> Self {
+        let order = KeyOrder((!layout.fits(&map)).then(|| map.keys().cloned().collect()));
         Self {
-            object,
+            object: layout.object,
             map,
+            order,
             taken: Vec::with_capacity(20),
         }
     }
 
     /// As [`Fields::new`], from any value.
-    pub(crate) fn from_value(
-        object: &'static str,
-        field: &'static str,
-        value: Value,
-    ) -> Result<Self, DecodeError> {
+    pub(crate) fn from_value(layout: &Layout, value: Value) -> Result<Self, DecodeError> {
         Map::from_json(value)
-            .map(|map| Self::new(object, map))
-            .map_err(|value| wrong_kind(object, field, Map::EXPECTED, Some(&value)))
+            .map(|map| Self::new(layout, map))
+            .map_err(|value| DecodeError::NotAnObject {
+                what: layout.object,
+                found: kind(Some(&value)),
+            })
     }
 
     /// The field, or `None` when it is null or missing.
@@ -187,15 +212,16 @@ impl Fields {
     }
 
     /// The unknown keys, and the order of all.
-    pub(crate) fn finish(self, layout: &Layout) -> (Map, KeyOrder) {
-        let order = KeyOrder((!layout.fits(&self.map)).then(|| self.map.keys().cloned().collect()));
-        let taken = self.taken;
-        let extra = self
-            .map
-            .into_iter()
-            .filter(|(key, _)| !taken.contains(&key.as_str()))
-            .collect();
-        (extra, order)
+    pub(crate) fn finish(self) -> (Map, KeyOrder) {
+        let Self {
+            map, order, taken, ..
+        } = self;
+        (
+            map.into_iter()
+                .filter(|(key, _)| !taken.contains(&key.as_str()))
+                .collect(),
+            order,
+        )
     }
 }
 

@@ -71,6 +71,7 @@ pub struct TimeLimit {
 }
 
 const LAYOUT: Layout = Layout {
+    object: "headers",
     head: &[
         "lang",
         "task",
@@ -93,6 +94,7 @@ const LAYOUT: Layout = Layout {
         "stamps",
     ],
     tail: &[],
+    optional: &[],
 };
 
 impl Headers {
@@ -101,7 +103,7 @@ impl Headers {
     /// # Errors
     /// A header that decides how the task runs has another type, or `eta` or `expires` is no time.
     pub fn from_map(map: Map) -> Result<Self, DecodeError> {
-        let mut fields = Fields::new("headers", map);
+        let mut fields = Fields::new(&LAYOUT, map);
         let headers = Self {
             lang: fields.lenient("lang"),
             task: fields.required("task")?,
@@ -125,7 +127,7 @@ impl Headers {
             extra: Map::new(),
             key_order: KeyOrder::default(),
         };
-        let (extra, key_order) = fields.finish(&LAYOUT);
+        let (extra, key_order) = fields.finish();
         headers.eta_time()?;
         headers.expires_time()?;
         Ok(Self {

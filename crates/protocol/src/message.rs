@@ -11,9 +11,10 @@
 
 use serde_json::Value;
 
+pub use crate::headers::{Headers, TimeLimit};
 use crate::{
-    DecodeError, DeliveryInfo, Embed, Envelope, Headers, Map, Properties,
-    fields::{Fields, FromJson, wrong_kind},
+    DecodeError, DeliveryInfo, Embed, Envelope, Map, Properties,
+    fields::{Fields, FromJson, KeyOrder, Layout, wrong_kind},
     json, repr,
 };
 
@@ -169,7 +170,7 @@ fn from_protocol_1(
     if !body.contains_key("task") && !headers.contains_key("task") {
         return Err(DecodeError::NotATask);
     }
-    let mut fields = Fields::new("body", body);
+    let mut fields = Fields::new(&Layout::unordered("body"), body);
     let args: Vec<Value> = fields.optional("args")?.unwrap_or_default();
     let kwargs: Map = fields.optional("kwargs")?.unwrap_or_default();
     let mut embed = Map::new();
@@ -180,10 +181,7 @@ fn from_protocol_1(
         );
     }
     let taskset = fields.optional::<Value>("taskset")?;
-    let (mut merged, _) = fields.finish(&crate::fields::Layout {
-        head: &[],
-        tail: &[],
-    });
+    let (mut merged, _) = fields.finish();
     if let Some(taskset) = taskset {
         merged.insert("group".to_owned(), taskset);
     }
@@ -191,11 +189,11 @@ fn from_protocol_1(
     let mut headers = Headers::from_map(merged)?;
     headers
         .argsrepr
-        .get_or_insert_with(|| repr::repr_args(&args));
+        .get_or_insert_with(|| repr::saferepr(&Value::Array(args.clone())));
     headers
         .kwargsrepr
         .get_or_insert_with(|| repr::repr_kwargs(&kwargs));
-    headers.key_order = crate::fields::KeyOrder::default();
+    headers.key_order = KeyOrder::default();
     Ok(TaskMessage {
         headers,
         properties,

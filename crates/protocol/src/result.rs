@@ -40,8 +40,18 @@ pub struct TaskMeta {
 }
 
 const LAYOUT: Layout = Layout {
-    head: &["status", "result", "traceback", "children", "date_done"],
+    object: "result",
+    head: &[
+        "status",
+        "result",
+        "traceback",
+        "children",
+        "date_done",
+        "group_id",
+        "parent_id",
+    ],
     tail: &["task_id"],
+    optional: &["group_id", "parent_id"],
 };
 
 impl TaskMeta {
@@ -66,7 +76,7 @@ impl TaskMeta {
     /// # Errors
     /// The bytes are no JSON object, or it has no `status`.
     pub fn parse(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let mut fields = Fields::from_value("result", "meta", json::parse("result", bytes)?)?;
+        let mut fields = Fields::from_value(&LAYOUT, json::parse("result", bytes)?)?;
         let status: String = fields.required("status")?;
         let mut meta = Self {
             status: State::from(status.as_str()),
@@ -80,7 +90,7 @@ impl TaskMeta {
             extra: Map::new(),
             key_order: KeyOrder::default(),
         };
-        (meta.extra, meta.key_order) = fields.finish(&LAYOUT);
+        (meta.extra, meta.key_order) = fields.finish();
         Ok(meta)
     }
 
@@ -92,15 +102,10 @@ impl TaskMeta {
         known.insert("traceback".to_owned(), json!(self.traceback));
         known.insert("children".to_owned(), self.children.clone());
         known.insert("date_done".to_owned(), json!(self.date_done));
+        known.insert("group_id".to_owned(), json!(self.group_id));
+        known.insert("parent_id".to_owned(), json!(self.parent_id));
         known.insert("task_id".to_owned(), json!(self.task_id));
-        let mut extra = Map::new();
-        for (key, id) in [("group_id", &self.group_id), ("parent_id", &self.parent_id)] {
-            if let Some(id) = id {
-                extra.insert(key.to_owned(), json!(id));
-            }
-        }
-        extra.extend(self.extra.clone());
-        json::to_python_string(&self.key_order.arrange(&LAYOUT, known, &extra))
+        json::to_python_string(&self.key_order.arrange(&LAYOUT, known, &self.extra))
     }
 
     /// The exception, when the state is one of those that have one and it is in Celery's form.
