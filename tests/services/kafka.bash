@@ -58,6 +58,7 @@ kafka_run() {
     # Meant for little memory and a quick start.
     exec "$(java_program)" -Xms64m -Xmx384m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 \
         -Dorg.slf4j.simpleLogger.showDateTime=true -Dorg.slf4j.simpleLogger.dateTimeFormat='yyyy-MM-dd HH:mm:ss,SSS' \
+        -Dorg.slf4j.simpleLogger.log.org.apache.kafka.common.config=warn \
         -cp "$(kafka_libs)/*" kafka.Kafka "$state/kafka/server.properties"
 }
 
