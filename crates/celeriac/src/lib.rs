@@ -1,1 +1,40 @@
-//! Empty for now.
+//! A Celery worker engine and client in Rust: the same messages, results and log lines as Python's.
+//!
+//! A program registers its tasks with an [`App`], and either sends them ([`App::send_task`], [`Delay`])
+//! or runs them ([`Worker`]). Any worker of either language can run what any client has sent.
+//!
+//! # Rooms, from the outside in
+//! - `worker`, `shutdown`: a worker's life, from the first connection to the last message given back.
+//! - `consumer`: connecting, taking, and what to do with a message.
+//! - `executor`: running tasks, and the order in which their end is settled.
+//! - `canvas`: what is sent when a task has ended.
+//! - `app`: settings, tasks, sending.
+//! - `handler`, `context`: the seam to tasks; `celery_task`: tasks made with the `celery` crate's macro.
+//! - `transport`, `backend`: the broker and the results.
+
+mod app;
+mod backend;
+mod backoff;
+mod canvas;
+mod celery_task;
+pub mod clock;
+mod consumer;
+mod context;
+mod executor;
+pub mod handler;
+pub mod log_lines;
+mod shutdown;
+pub mod transport;
+mod worker;
+
+pub use app::{App, AppBuilder, AsyncResult, SendError, SendOptions, Settings, settings};
+pub use celeriac_protocol as protocol;
+pub use celery_task::Delay;
+pub use context::Context;
+pub use executor::{BlockingError, blocking};
+pub use handler::{Handler, Invocation, Outcome, Retry, TaskOptions};
+pub use shutdown::Shutdown;
+pub use worker::{Worker, WorkerError, WorkerOptions};
+
+/// The version of the engine, as the banner shows it.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

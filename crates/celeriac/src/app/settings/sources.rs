@@ -126,13 +126,6 @@ pub enum SettingsError {
     },
 }
 
-impl SettingsError {
-    /// Whether it was an option on the command line: then it is a usage error.
-    pub fn is_usage(&self) -> bool {
-        matches!(self, Self::WrongValue { origin, .. } if origin.starts_with('-'))
-    }
-}
-
 fn hint(nearest: Option<&str>) -> String {
     nearest.map_or_else(
         || " (celeriac.example.toml lists all that there are)".to_owned(),

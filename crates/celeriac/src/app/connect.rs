@@ -1,0 +1,44 @@
+//! From a URL to a transport or a result backend.
+
+use std::sync::Arc;
+
+use super::Settings;
+use super::settings::mask_url;
+use crate::backend::{DisabledBackend, RedisBackend, ResultBackend};
+use crate::transport::redis::RedisTransport;
+use crate::transport::{Error, Transport};
+
+/// The broker that `broker_url` names. Opens nothing yet.
+pub(super) fn transport(settings: &Settings) -> Result<Arc<dyn Transport>, Error> {
+    let url = &settings.broker_url;
+    match scheme(url) {
+        "redis" => Ok(Arc::new(RedisTransport::new(
+            url,
+            &settings.broker_transport_options,
+        )?)),
+        other => Err(unsupported(url, other)),
+    }
+}
+
+/// The backend that `result_backend` names. Opens nothing yet.
+pub(super) fn backend(settings: &Settings) -> Result<Arc<dyn ResultBackend>, Error> {
+    let Some(url) = &settings.result_backend else {
+        return Ok(Arc::new(DisabledBackend));
+    };
+    match scheme(url) {
+        "redis" => Ok(Arc::new(RedisBackend::new(url, settings)?)),
+        "disabled" => Ok(Arc::new(DisabledBackend)),
+        other => Err(unsupported(url, other)),
+    }
+}
+
+fn scheme(url: &str) -> &str {
+    url.split_once("://").map_or("", |(scheme, _)| scheme)
+}
+
+fn unsupported(url: &str, scheme: &str) -> Error {
+    Error::Url {
+        url: mask_url(url),
+        reason: format!("scheme {scheme:?} is not supported; use redis://"),
+    }
+}

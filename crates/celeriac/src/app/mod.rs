@@ -1,0 +1,205 @@
+//! The app: settings, tasks, and the way to the broker and the results.
+//!
+//! - `settings`: Celery's names, read from flags, environment and file.
+//! - `connect`: from a URL to a transport or backend.
+//! - `send`: `send_task`, and what `apply_async` takes.
+//! - `result`: what a caller holds of a task that was sent.
+//!
+//! There is no global app: two of them, with workers, can live in one process.
+//!
+//! Counterpart: `celery/app/base.py` @ 5.7.0.
+
+mod connect;
+mod result;
+pub(crate) mod send;
+pub mod settings;
+
+use std::any::{Any, TypeId};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Weak};
+
+use celery::task::Task;
+use serde::Serialize;
+use uuid::Uuid;
+
+pub use result::AsyncResult;
+pub use send::{SendError, SendOptions};
+pub use settings::Settings;
+
+use crate::backend::ResultBackend;
+use crate::celery_task::{CeleryTask, CrateApp};
+use crate::handler::Handler;
+use crate::transport::{Error, Transport};
+
+/// A Celery app. Cheap to clone; all clones are the same app.
+#[derive(Clone)]
+pub struct App {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    name: String,
+    settings: Settings,
+    tasks: BTreeMap<String, Arc<dyn Handler>>,
+    state: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
+    transport: Arc<dyn Transport>,
+    backend: Arc<dyn ResultBackend>,
+    crate_app: CrateApp,
+    /// Where replies to this process would go; Celery puts it into `reply_to` of every message.
+    oid: String,
+}
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("App")
+            .field("name", &self.inner.name)
+            .field("broker", &self.inner.transport.url())
+            .finish_non_exhaustive()
+    }
+}
+
+/// An app that does not keep itself alive.
+#[derive(Clone)]
+pub(crate) struct WeakApp {
+    inner: Weak<Inner>,
+}
+
+impl WeakApp {
+    pub(crate) fn upgrade(&self) -> Option<App> {
+        self.inner.upgrade().map(|inner| App { inner })
+    }
+}
+
+impl App {
+    /// Begins an app of this name (what `-A` says) with these settings.
+    pub fn builder(name: &str, settings: Settings) -> AppBuilder {
+        AppBuilder {
+            name: name.to_owned(),
+            settings,
+            tasks: BTreeMap::new(),
+            state: HashMap::new(),
+        }
+    }
+
+    /// The name that `-A` says.
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// The settings; frozen.
+    pub fn settings(&self) -> &Settings {
+        &self.inner.settings
+    }
+
+    /// The registered tasks' names, sorted.
+    pub fn task_names(&self) -> Vec<String> {
+        self.inner.tasks.keys().cloned().collect()
+    }
+
+    /// What the program gave with [`AppBuilder::manage`].
+    pub fn state<S: Send + Sync + 'static>(&self) -> Option<Arc<S>> {
+        let state = self.inner.state.get(&TypeId::of::<S>())?;
+        Arc::clone(state).downcast().ok()
+    }
+
+    /// The broker's URL, its password masked.
+    pub fn broker_url(&self) -> &str {
+        self.inner.transport.url()
+    }
+
+    /// The result backend's URL, its password masked; `disabled://` without one.
+    pub fn backend_url(&self) -> &str {
+        self.inner.backend.url()
+    }
+
+    pub(crate) fn handler(&self, task: &str) -> Option<&Arc<dyn Handler>> {
+        self.inner.tasks.get(task)
+    }
+
+    pub(crate) fn transport(&self) -> &Arc<dyn Transport> {
+        &self.inner.transport
+    }
+
+    pub(crate) fn backend(&self) -> &Arc<dyn ResultBackend> {
+        &self.inner.backend
+    }
+
+    pub(crate) fn crate_app(&self) -> &CrateApp {
+        &self.inner.crate_app
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakApp {
+        WeakApp {
+            inner: Arc::downgrade(&self.inner),
+        }
+    }
+
+    pub(crate) fn oid(&self) -> &str {
+        &self.inner.oid
+    }
+}
+
+/// An app in the making.
+pub struct AppBuilder {
+    name: String,
+    settings: Settings,
+    tasks: BTreeMap<String, Arc<dyn Handler>>,
+    state: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
+}
+
+impl std::fmt::Debug for AppBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AppBuilder")
+            .field("name", &self.name)
+            .field("tasks", &self.tasks.keys())
+            .finish_non_exhaustive()
+    }
+}
+
+impl AppBuilder {
+    /// Registers a task made with `#[celery::task]`. A second one of the same name replaces the first.
+    #[must_use]
+    pub fn task<T>(self) -> Self
+    where
+        T: Task + 'static,
+        T::Returns: Serialize,
+    {
+        self.handler(CeleryTask::<T>::new())
+    }
+
+    /// Registers a task of one's own making. A second one of the same name replaces the first.
+    #[must_use]
+    pub fn handler(mut self, handler: impl Handler) -> Self {
+        let name = handler.name().to_owned();
+        self.tasks.insert(name, Arc::new(handler));
+        self
+    }
+
+    /// Gives the tasks something to share, one value a type: a pool, settings of their own.
+    #[must_use]
+    pub fn manage<S: Send + Sync + 'static>(mut self, state: Arc<S>) -> Self {
+        self.state.insert(TypeId::of::<S>(), state);
+        self
+    }
+
+    /// Makes the app. Connects to nothing.
+    ///
+    /// # Errors
+    /// [`Error::Url`]: the broker's or the backend's URL is wrong.
+    pub fn build(self) -> Result<App, Error> {
+        let transport = connect::transport(&self.settings)?;
+        let backend = connect::backend(&self.settings)?;
+        Ok(App {
+            inner: Arc::new(Inner {
+                name: self.name,
+                tasks: self.tasks,
+                state: self.state,
+                transport,
+                backend,
+                crate_app: CrateApp::default(),
+                oid: Uuid::new_v4().to_string(),
+                settings: self.settings,
+            }),
+        })
+    }
+}

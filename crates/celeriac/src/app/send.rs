@@ -1,0 +1,174 @@
+//! Sending a task: the message that Python's `apply_async` writes, pushed to its queue.
+//!
+//! Counterpart: `celery/app/base.py::Celery.send_task` and `celery/app/amqp.py` @ 5.7.0. A task sent from
+//! inside a task has that one as its parent, shares its root, and becomes one of its children.
+
+use std::time::Duration;
+
+use celeriac_protocol::canvas::Signature;
+use celeriac_protocol::compose::TaskCall;
+use celeriac_protocol::headers::TimeLimit;
+use celeriac_protocol::message::{Routing, TaskMessage};
+use chrono::{DateTime, Utc};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::{App, AsyncResult};
+use crate::clock;
+use crate::context::Context;
+use crate::transport::Error;
+
+/// What `apply_async` takes beside the arguments. Everything may be left out.
+#[derive(Debug, Clone, Default)]
+pub struct SendOptions {
+    /// The id; a random one otherwise.
+    pub task_id: Option<String>,
+    /// The queue; `task_default_queue` otherwise.
+    pub queue: Option<String>,
+    /// Do not run before this much time has passed; wins over `eta`.
+    pub countdown: Option<Duration>,
+    /// Do not run before.
+    pub eta: Option<DateTime<Utc>>,
+    /// Do not run after.
+    pub expires: Option<DateTime<Utc>>,
+    /// 0 (first) to 9; `task_default_priority` otherwise.
+    pub priority: Option<u8>,
+    /// Hard time limit of this call, in whole seconds.
+    pub time_limit: Option<Duration>,
+    /// Soft time limit of this call, in whole seconds.
+    pub soft_time_limit: Option<Duration>,
+    /// Store no result.
+    pub ignore_result: Option<bool>,
+    /// Headers of one's own, beside Celery's.
+    pub headers: Map<String, Value>,
+    /// Sent with the result when the task has succeeded.
+    pub link: Vec<Signature>,
+    /// Sent with the failed task's id when the task has failed.
+    pub link_error: Vec<Signature>,
+}
+
+/// Why a task could not be sent.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// The broker did not take it (or its answer was lost). Sending again with the same id is safe.
+    #[error("cannot send task {task} to {url}: {source}")]
+    Broker {
+        /// The task's name.
+        task: String,
+        /// The broker, its password masked.
+        url: String,
+        /// The cause.
+        source: Error,
+    },
+    /// The arguments cannot be written as JSON.
+    #[error("cannot send task {task}: its arguments are not JSON: {reason}")]
+    Arguments {
+        /// The task's name.
+        task: String,
+        /// The cause.
+        reason: String,
+    },
+}
+
+impl SendError {
+    /// The broker is away: try again, nothing was lost.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Broker { source, .. } if source.is_transient())
+    }
+}
+
+impl App {
+    /// Sends a task by name, whoever has it. Returns when the broker has the message.
+    ///
+    /// # Errors
+    /// [`SendError::Broker`]: the broker is away; [`SendError::is_transient`] says whether to try again.
+    pub async fn send_task(
+        &self,
+        name: &str,
+        args: Vec<Value>,
+        kwargs: Map<String, Value>,
+        options: SendOptions,
+    ) -> Result<AsyncResult, SendError> {
+        let queue = self.queue(options.queue.as_deref());
+        let message = self.compose(name, args, kwargs, options);
+        let id = message.headers.id.clone();
+        let published = self.publish(&message, &queue).await;
+        published.map_err(|source| SendError::Broker {
+            task: name.to_owned(),
+            url: self.broker_url().to_owned(),
+            source,
+        })?;
+        if let Some(parent) = Context::current() {
+            parent.add_child(id.clone());
+        }
+        Ok(AsyncResult::new(self.clone(), id))
+    }
+
+    fn compose(
+        &self,
+        name: &str,
+        args: Vec<Value>,
+        kwargs: Map<String, Value>,
+        options: SendOptions,
+    ) -> TaskMessage {
+        let id = options
+            .task_id
+            .unwrap_or_else(|| Uuid::new_v4().to_string());
+        let parent = Context::current();
+        let mut call = TaskCall {
+            kwargs,
+            origin: origin(),
+            reply_to: Some(self.oid().to_owned()),
+            eta: options
+                .countdown
+                .map(|countdown| clock::now() + countdown)
+                .or(options.eta),
+            expires: options.expires,
+            root_id: parent.as_ref().map(|parent| parent.root_id().to_owned()),
+            parent_id: parent.as_ref().map(|parent| parent.id().to_owned()),
+            ignore_result: Some(
+                options
+                    .ignore_result
+                    .unwrap_or(self.settings().task_ignore_result),
+            ),
+            priority: self.priority(options.priority),
+            timelimit: TimeLimit {
+                hard: options.time_limit.map(|limit| limit.as_secs().into()),
+                soft: options.soft_time_limit.map(|limit| limit.as_secs().into()),
+            },
+            headers: options.headers,
+            ..TaskCall::new(name, id, args)
+        };
+        call.embed.callbacks = (!options.link.is_empty()).then_some(options.link);
+        call.embed.errbacks = (!options.link_error.is_empty()).then_some(options.link_error);
+        call.into_message()
+    }
+
+    /// Pushes a message, with a delivery tag of its own, as kombu does.
+    pub(crate) async fn publish(&self, message: &TaskMessage, queue: &str) -> Result<(), Error> {
+        let tag = Uuid::new_v4().to_string();
+        let envelope = message.to_envelope(&Routing::queue(queue), &tag).to_json();
+        let priority = message.properties.priority.unwrap_or(0);
+        self.transport().publish(queue, priority, &envelope).await
+    }
+
+    pub(crate) fn queue(&self, named: Option<&str>) -> String {
+        named
+            .unwrap_or(&self.settings().task_default_queue)
+            .to_owned()
+    }
+
+    pub(crate) fn priority(&self, named: Option<u8>) -> i64 {
+        named
+            .or(self.settings().task_default_priority)
+            .unwrap_or(0)
+            .into()
+    }
+}
+
+/// Who sends: `gen<pid>@<host>`, as `celery/utils/nodenames.py::anon_nodename` writes it.
+pub(crate) fn origin() -> String {
+    let host = gethostname::gethostname();
+    format!("gen{}@{}", std::process::id(), host.to_string_lossy())
+}

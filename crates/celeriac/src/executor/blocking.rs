@@ -1,0 +1,69 @@
+//! CPU work off the async threads.
+
+use std::panic::resume_unwind;
+
+use tokio::runtime::Handle;
+use tokio::task::JoinError;
+use tokio_util::sync::CancellationToken;
+
+use crate::context::Context;
+use crate::handler::Outcome;
+use crate::log_lines;
+
+/// The work was not done: the runtime is ending.
+#[derive(Debug, thiserror::Error)]
+#[error("the worker is ending; the work was not started")]
+pub struct BlockingError;
+
+/// Runs `work` on a thread of its own and waits for it. Within a task, `work` gets the token that is
+/// done when the run is to end at once; look at it every few milliseconds. A panic in `work` goes on in
+/// the caller.
+///
+/// # Cancel safety
+/// Dropping the future does not end the work; the token does.
+///
+/// # Errors
+/// The runtime is ending.
+pub async fn blocking<R, F>(work: F) -> Result<R, BlockingError>
+where
+    F: FnOnce(CancellationToken) -> R + Send + 'static,
+    R: Send + 'static,
+{
+    let cancelled = Context::current().map_or_else(CancellationToken::new, |context| {
+        context.cancelled().clone()
+    });
+    let name = log_lines::process_name();
+    let thread =
+        tokio::task::spawn_blocking(move || log_lines::in_process_sync(name, || work(cancelled)));
+    thread.await.map_err(unwound)
+}
+
+/// Runs a task's future on a thread of its own, so that one that never yields holds up nothing else.
+pub(crate) async fn on_own_thread(
+    context: Context,
+    future: impl Future<Output = Outcome> + Send + 'static,
+) -> Outcome {
+    let runtime = Handle::current();
+    let name = log_lines::process_name();
+    let cancelled = context.cancelled().clone();
+    let run = log_lines::in_process(name, context.scope(future));
+    let thread = tokio::task::spawn_blocking(move || {
+        runtime.block_on(async {
+            tokio::select! {
+                biased;
+                outcome = run => outcome,
+                // Given up; the executor has stopped waiting for the outcome.
+                () = cancelled.cancelled() => Outcome::Ignore,
+            }
+        })
+    });
+    // The runtime ends only after the executor, so the outcome of that is seen by nobody.
+    thread.await.map_err(unwound).unwrap_or(Outcome::Ignore)
+}
+
+fn unwound(error: JoinError) -> BlockingError {
+    match error.try_into_panic() {
+        Ok(panic) => resume_unwind(panic),
+        Err(_ending) => BlockingError,
+    }
+}

@@ -1,0 +1,130 @@
+//! Running tasks.
+//!
+//! - here: the slots, and one request on its way through a slot.
+//! - `request`: a message that was accepted, with all that belongs to it.
+//! - `settle`: the order in which the end of a task takes effect (promise M6), the one place.
+//! - `blocking`: CPU work off the async threads.
+//!
+//! Counterpart: `celery/worker/request.py` and `celery/app/trace.py::build_tracer` @ 5.7.0.
+
+mod blocking;
+mod request;
+mod settle;
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Instant;
+
+use celeriac_protocol::exception::TaskException;
+use celeriac_protocol::state::State;
+use futures_util::FutureExt;
+use serde_json::{Value, json};
+use tokio::sync::{Mutex, mpsc};
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use blocking::on_own_thread;
+pub use blocking::{BlockingError, blocking};
+pub(crate) use request::Request;
+
+use crate::app::App;
+use crate::consumer::held::Held;
+use crate::handler::{Invocation, Outcome};
+use crate::log_lines;
+use crate::transport::QueueEnd;
+
+/// The requests that are ready to run, shared by the slots.
+pub(crate) type Ready = Arc<Mutex<mpsc::Receiver<Request>>>;
+
+/// One unit of concurrency.
+#[derive(Debug, Clone)]
+pub(crate) struct Executor {
+    pub(crate) app: App,
+    pub(crate) held: Held,
+    pub(crate) hostname: String,
+    /// Done when no further request is to be started.
+    pub(crate) stopping: CancellationToken,
+    /// Done when what runs is to end at once.
+    pub(crate) cold: CancellationToken,
+}
+
+impl Executor {
+    /// Runs one request after the other until told to stop. Returns how many have run.
+    pub(crate) async fn run_slot(self, slot: usize, ready: Ready) -> usize {
+        let mut count = 0;
+        while let Some(request) = self.next(&ready).await {
+            let name = log_lines::slot_name(slot);
+            log_lines::in_process(name, self.execute(request)).await;
+            count += 1;
+        }
+        count
+    }
+
+    async fn next(&self, ready: &Ready) -> Option<Request> {
+        tokio::select! {
+            biased;
+            // cancel-safe: a request is either received or still in the channel
+            () = self.stopping.cancelled() => None,
+            request = async { ready.lock().await.recv().await } => request,
+        }
+    }
+
+    async fn execute(&self, mut request: Request) {
+        if request.is_expired() {
+            return self.discard(request).await;
+        }
+        if !request.acks_late(self.app.settings()) {
+            self.ack(&mut request).await;
+        }
+        if request.tracks_started(self.app.settings()) {
+            let meta = json!({"pid": std::process::id(), "hostname": self.hostname});
+            let children = Value::Array(Vec::new());
+            self.store(&request, State::Started, meta, None, children)
+                .await;
+        }
+        let started = Instant::now();
+        match self.run(&mut request).await {
+            Some(outcome) => self.settle(request, outcome, started.elapsed()).await,
+            None if self.cold.is_cancelled() => {
+                if let Some(delivery) = request.take_delivery() {
+                    self.held.requeue(vec![delivery], QueueEnd::Front).await;
+                }
+            }
+            // Another worker owns the message now; whatever we would say is wrong (promise M2).
+            None => request.subject().lost(),
+        }
+    }
+
+    /// Runs the handler; `None` when the run was cancelled.
+    async fn run(&self, request: &mut Request) -> Option<Outcome> {
+        let (args, kwargs) = request.arguments();
+        let context = request.context().clone();
+        let handler = Arc::clone(request.handler());
+        let invocation = Invocation {
+            args,
+            kwargs,
+            context: context.clone(),
+        };
+        let run = AssertUnwindSafe(handler.run(invocation)).catch_unwind();
+        tokio::select! {
+            biased;
+            outcome = context.clone().scope(run) => Some(outcome.unwrap_or_else(|panic| panicked(&*panic))),
+            // The run is given up: what it has not committed is rolled back by whoever it speaks to.
+            () = self.cold.cancelled() => {
+                context.cancelled().cancel();
+                None
+            }
+            () = context.cancelled().cancelled() => None,
+        }
+    }
+}
+
+/// A panic is a FAILURE, and the worker lives.
+fn panicked(panic: &(dyn std::any::Any + Send)) -> Outcome {
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no text".to_owned());
+    let exception = TaskException::builtin("RuntimeError", format!("the task panicked: {text}"));
+    Outcome::failure(exception)
+}

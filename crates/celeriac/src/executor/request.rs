@@ -1,0 +1,127 @@
+//! A message that was accepted, with everything that belongs to it.
+//!
+//! Counterpart: `celery/worker/request.py::Request` @ 5.7.0.
+
+use std::sync::Arc;
+
+use celeriac_protocol::message::TaskMessage;
+use serde_json::{Map, Value};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::{App, Settings};
+use crate::clock;
+use crate::context::Context;
+use crate::handler::Handler;
+use crate::log_lines::Subject;
+use crate::transport::Delivery;
+
+/// See the module's text.
+pub(crate) struct Request {
+    message: TaskMessage,
+    handler: Arc<dyn Handler>,
+    context: Context,
+    queue: String,
+    /// Gone once it is acknowledged.
+    delivery: Option<Delivery>,
+    /// Our room in the prefetch; given up with the request.
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl std::fmt::Debug for Request {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Request")
+            .field("context", &self.context)
+            .field("delivery", &self.delivery)
+            .field("permit", &self.permit)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Request {
+    pub(crate) fn new(
+        app: &App,
+        handler: Arc<dyn Handler>,
+        message: TaskMessage,
+        delivery: Delivery,
+        hostname: String,
+        is_redelivered: bool,
+        cancelled: CancellationToken,
+    ) -> Self {
+        let headers = message.headers.clone();
+        Self {
+            context: Context::new(app.clone(), headers, hostname, is_redelivered, cancelled),
+            message,
+            handler,
+            queue: delivery.queue().to_owned(),
+            delivery: Some(delivery),
+            permit: None,
+        }
+    }
+
+    pub(crate) fn with_permit(mut self, permit: Option<OwnedSemaphorePermit>) -> Self {
+        self.permit = permit;
+        self
+    }
+
+    pub(crate) fn message(&self) -> &TaskMessage {
+        &self.message
+    }
+
+    pub(crate) fn handler(&self) -> &Arc<dyn Handler> {
+        &self.handler
+    }
+
+    pub(crate) fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// The queue it came from, where a retry goes too.
+    pub(crate) fn queue(&self) -> &str {
+        &self.queue
+    }
+
+    pub(crate) fn subject(&self) -> Subject {
+        Subject {
+            name: self.message.headers.task.clone(),
+            id: self.message.headers.id.clone(),
+        }
+    }
+
+    pub(crate) fn arguments(&self) -> (Vec<Value>, Map<String, Value>) {
+        (self.message.args.clone(), self.message.kwargs.clone())
+    }
+
+    pub(crate) fn take_delivery(&mut self) -> Option<Delivery> {
+        self.delivery.take()
+    }
+
+    /// The delivery of a request that was not started.
+    pub(crate) fn into_delivery(mut self) -> Delivery {
+        self.delivery
+            .take()
+            .expect("a request that was not started is not acknowledged")
+    }
+
+    pub(crate) fn is_expired(&self) -> bool {
+        let expires = self.message.headers.expires_time().ok().flatten();
+        expires.is_some_and(|expires| expires <= clock::now())
+    }
+
+    pub(crate) fn acks_late(&self, settings: &Settings) -> bool {
+        let options = self.handler.options();
+        options.acks_late.unwrap_or(settings.task_acks_late)
+    }
+
+    pub(crate) fn ignores_result(&self, settings: &Settings) -> bool {
+        let options = self.handler.options();
+        let own = options.ignore_result.unwrap_or(settings.task_ignore_result);
+        own || self.message.headers.ignore_result.unwrap_or(false)
+    }
+
+    pub(crate) fn tracks_started(&self, settings: &Settings) -> bool {
+        let options = self.handler.options();
+        let tracks = options.track_started.unwrap_or(settings.task_track_started);
+        tracks && !self.ignores_result(settings)
+    }
+}

@@ -1,0 +1,40 @@
+//! What can go wrong between us and a broker.
+
+/// A transport's error.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The URL is wrong or its scheme is not supported. Permanent; the person who wrote it must act.
+    #[error("invalid broker URL {url}: {reason}")]
+    Url {
+        /// The URL with its password masked.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// No connection, or it broke, or it stayed silent for too long. Try again.
+    #[error("{reason}")]
+    Connection {
+        /// The cause in one line.
+        reason: String,
+    },
+    /// The server answered with an error (OOM, READONLY, LOADING, WRONGTYPE, NOPERM …). Try again: a
+    /// person may have to act, and nothing was lost.
+    #[error("{reply}")]
+    Reply {
+        /// The server's words.
+        reply: String,
+    },
+}
+
+impl Error {
+    /// Waiting can help; nothing was lost.
+    pub fn is_transient(&self) -> bool {
+        !matches!(self, Self::Url { .. })
+    }
+
+    /// The connection is at fault, as opposed to one command.
+    pub fn is_connection(&self) -> bool {
+        matches!(self, Self::Connection { .. })
+    }
+}

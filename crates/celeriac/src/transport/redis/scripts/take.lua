@@ -1,0 +1,65 @@
+-- Takes messages from lists into `unacked` in one step. A script does not roll back, so each list is
+-- looked at first, the claims are written next, and the pop comes last (promise M1).
+--
+-- KEYS     the lists, most urgent first; only lists, because what is read here is what wakes us
+-- ARGV     1 unacked  2 unacked_index  3 how many  4 claim prefix  5 number of the first claim
+--          6…  for each list the tail of its record: `, "", "<queue>"]`
+-- Returns  { list of the foreign entry or 0, foreign entry, list, message, list, message, … }
+--          A foreign entry is no JSON object; it must not enter `unacked`, where it would end every
+--          Python worker's restore. It stays where it is, for the client to move.
+local want = tonumber(ARGV[3])
+local number = tonumber(ARGV[5])
+local clock = redis.call('TIME')
+local score = clock[1] .. '.' .. string.format('%06d', clock[2])
+local reply = { 0, '' }
+local taken = 0
+
+for i, list in ipairs(KEYS) do
+  if taken == want then break end
+  local waiting = redis.pcall('LRANGE', list, taken - want, -1)
+  -- A key of another type is a person's mistake; it must not stop the other queues.
+  if not waiting.err and #waiting > 0 then
+    local records, scores, messages = {}, {}, {}
+    for j = #waiting, 1, -1 do
+      local message = waiting[j]
+      if not (string.find(message, '^%s*{') and string.find(message, '}%s*$')) then
+        reply[1], reply[2] = i, message
+        break
+      end
+      local claim = ARGV[4] .. string.format('%012d', number)
+      number = number + 1
+      messages[#messages + 1] = message
+      scores[#scores + 1] = score
+      scores[#scores + 1] = claim
+      records[#records + 1] = claim
+      records[#records + 1] = '[' .. message .. ARGV[5 + i]
+    end
+    if #messages > 0 then
+      -- An index entry without a record is cleaned up by any worker; the reverse would leak.
+      redis.call('ZADD', ARGV[2], unpack(scores))
+      local written = redis.pcall('HSET', ARGV[1], unpack(records))
+      local popped = written
+      if not (type(written) == 'table' and written.err) then
+        popped = redis.pcall('RPOP', list, #messages)
+      end
+      if type(popped) == 'table' and popped.err then
+        for j = 2, #scores, 2 do
+          redis.pcall('HDEL', ARGV[1], scores[j])
+          redis.pcall('ZREM', ARGV[2], scores[j])
+        end
+        return redis.error_reply(popped.err)
+      end
+      for _, message in ipairs(messages) do
+        reply[#reply + 1] = i
+        reply[#reply + 1] = message
+      end
+      taken = taken + #messages
+    end
+  end
+end
+
+-- Our own pops have disarmed the lists they touched; this read arms all of them again.
+if taken < want then
+  redis.call('EXISTS', unpack(KEYS))
+end
+return reply

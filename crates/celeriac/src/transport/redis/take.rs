@@ -1,0 +1,185 @@
+//! Taking messages: from the lists into `unacked`, in one step on the server.
+//!
+//! The claim tags are made here, a prefix of this transport and a counter, so that claims whose reply
+//! was lost on the way can be asked for by name.
+//!
+//! Counterpart: `Channel._brpop_read` and `QoS.append` in `kombu/transport/redis.py`.
+
+use std::sync::{LazyLock, PoisonError};
+
+use redis::{FromRedisValue, Script, Value};
+use uuid::Uuid;
+
+use super::{Delivery, Error, RedisTransport};
+
+static TAKE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/take.lua")));
+
+/// Most messages in one take. A script holds up the whole server; this many take about 2 ms.
+const MAX_BATCH: usize = 256;
+
+/// The claims that this transport makes.
+#[derive(Debug)]
+pub(super) struct Claims {
+    prefix: String,
+    next: u64,
+    /// Numbers that a take without a reply may have used.
+    doubtful: Vec<std::ops::Range<u64>>,
+    /// How far the order of the queues is turned, so that none is always first.
+    turn: usize,
+}
+
+impl Claims {
+    pub(super) fn new() -> Self {
+        Self {
+            prefix: format!("{}-", Uuid::new_v4()),
+            next: 0,
+            doubtful: Vec::new(),
+            turn: 0,
+        }
+    }
+
+    fn tag(&self, number: u64) -> String {
+        // As the script writes it: equal scores sort by text, so the number has a fixed width.
+        format!("{}{number:012}", self.prefix)
+    }
+
+    fn reserve(&mut self, count: usize) -> std::ops::Range<u64> {
+        let first = self.next;
+        self.next += count as u64;
+        first..self.next
+    }
+}
+
+impl RedisTransport {
+    pub(super) async fn take_messages(
+        &self,
+        queues: &[String],
+        max: usize,
+    ) -> Result<Vec<Delivery>, Error> {
+        let mut deliveries = self.recover_doubtful().await?;
+        let room = max.saturating_sub(deliveries.len()).min(MAX_BATCH);
+        if room == 0 || queues.is_empty() {
+            return Ok(deliveries);
+        }
+        let (numbers, queues) = {
+            let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+            claims.turn = (claims.turn + 1) % queues.len();
+            let mut turned = queues.to_vec();
+            turned.rotate_left(claims.turn);
+            (claims.reserve(room), turned)
+        };
+        match self.run_take(&queues, room, numbers.start).await {
+            Ok(taken) => deliveries.extend(taken),
+            Err(error) => {
+                // The script may have run although its reply did not come.
+                if error.is_connection() {
+                    let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+                    claims.doubtful.push(numbers);
+                }
+                if deliveries.is_empty() {
+                    return Err(error);
+                }
+            }
+        }
+        Ok(deliveries)
+    }
+
+    async fn run_take(
+        &self,
+        queues: &[String],
+        room: usize,
+        first: u64,
+    ) -> Result<Vec<Delivery>, Error> {
+        let lists = self.keys.lists(queues);
+        let prefix = {
+            let claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+            claims.prefix.clone()
+        };
+        let mut call = TAKE.prepare_invoke();
+        for (list, _) in &lists {
+            call.key(list);
+        }
+        call.arg(self.keys.unacked())
+            .arg(self.keys.unacked_index())
+            .arg(room)
+            .arg(&prefix)
+            .arg(first);
+        for (_, queue) in &lists {
+            call.arg(record_tail(queue));
+        }
+        let mut connection = self.taker.get().await?;
+        let reply = call.invoke_async::<Vec<Value>>(&mut connection).await;
+        let mut reply = self.taker.check(reply).await?.into_iter();
+
+        let foreign: usize = value(reply.next())?;
+        let entry: Vec<u8> = value(reply.next())?;
+        let mut deliveries = Vec::new();
+        let mut number = first;
+        while let Some(index) = reply.next() {
+            let index: usize = value(Some(index))?;
+            let raw: Vec<u8> = value(reply.next())?;
+            let (_, queue) = list_at(&lists, index)?;
+            deliveries.push(Delivery::new(
+                format!("{prefix}{number:012}"),
+                (*queue).to_owned(),
+                raw,
+            ));
+            number += 1;
+        }
+        if foreign > 0 {
+            let (list, queue) = list_at(&lists, foreign)?;
+            self.bury_waiting(list, queue, &entry).await;
+        }
+        Ok(deliveries)
+    }
+
+    /// Asks for the claims of takes whose reply never came.
+    async fn recover_doubtful(&self) -> Result<Vec<Delivery>, Error> {
+        let tags: Vec<String> = {
+            let claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+            let numbers = claims.doubtful.iter().cloned().flatten();
+            numbers.map(|number| claims.tag(number)).collect()
+        };
+        if tags.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut connection = self.commands.get().await?;
+        let records = redis::cmd("HMGET")
+            .arg(self.keys.unacked())
+            .arg(&tags)
+            .query_async::<Vec<Option<Vec<u8>>>>(&mut connection)
+            .await;
+        let records = self.commands.check(records).await?;
+        let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        claims.doubtful.clear();
+        let found = tags.into_iter().zip(records);
+        Ok(found
+            .filter_map(|(tag, record)| {
+                let record = super::lease::Record::parse(&record?)?;
+                Some(Delivery::new(tag, record.routing_key, record.message))
+            })
+            .collect())
+    }
+}
+
+/// The end of a record in `unacked`: no exchange, and the queue as the routing key, which every
+/// worker's restore resolves to that very queue.
+fn record_tail(queue: &str) -> String {
+    format!(", \"\", {}]", serde_json::Value::from(queue))
+}
+
+fn list_at<T>(lists: &[T], index: usize) -> Result<&T, Error> {
+    lists.get(index.wrapping_sub(1)).ok_or_else(unexpected)
+}
+
+fn value<T: FromRedisValue>(value: Option<Value>) -> Result<T, Error> {
+    value
+        .and_then(|value| redis::from_redis_value(value).ok())
+        .ok_or_else(unexpected)
+}
+
+fn unexpected() -> Error {
+    Error::Connection {
+        reason: "the take script answered in an unexpected form".to_owned(),
+    }
+}

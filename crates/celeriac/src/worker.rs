@@ -1,0 +1,200 @@
+//! A worker's life.
+//!
+//! 1. Starts: renewing, restoring, the timer, the slots.
+//! 2. Consumes until told to stop.
+//! 3. Stops in reverse: no further takes; what waits for its time and what has not started is given
+//!    back; what runs is finished (warm) or given back (cold); renewing ends last.
+//!
+//! Counterpart: `celery/worker/worker.py::WorkController` and `celery/apps/worker.py` @ 5.7.0.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Mutex, Semaphore, mpsc};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::app::App;
+use crate::consumer::held::Held;
+use crate::consumer::{Consumer, Outlets, ReadySender, lease, timer};
+use crate::executor::{Executor, Ready, Request};
+use crate::shutdown::Shutdown;
+use crate::transport::{Delivery, Error, QueueEnd};
+
+/// How long a cold stop tries to reach a broker that is away.
+const COLD_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How many messages may be on the way between two parts of a worker.
+const CHANNEL_CAPACITY: usize = 1024;
+
+/// What a worker is told at its start.
+#[derive(Debug, Clone)]
+pub struct WorkerOptions {
+    /// The node name, such as `celery@host`.
+    pub hostname: String,
+    /// How many tasks run at a time; at least 1.
+    pub concurrency: usize,
+    /// The queues to consume from.
+    pub queues: Vec<String>,
+}
+
+/// Why a worker has ended by itself.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WorkerError {
+    /// The broker could not be reached within the tries that the settings allow.
+    #[error("cannot connect to the broker: {0}")]
+    Broker(#[source] Error),
+}
+
+/// A worker. See the module's text.
+#[derive(Debug)]
+pub struct Worker {
+    app: App,
+    options: WorkerOptions,
+}
+
+/// The parts of a running worker.
+struct Running {
+    app: App,
+    shutdown: Shutdown,
+    tracker: TaskTracker,
+    held: Held,
+    /// Ends renewing.
+    released: CancellationToken,
+    abandon: CancellationToken,
+    ready: Ready,
+    slots: Vec<JoinHandle<usize>>,
+    timer: JoinHandle<Vec<Delivery>>,
+}
+
+impl Worker {
+    /// A worker that has not started.
+    pub fn new(app: App, options: WorkerOptions) -> Self {
+        Self { app, options }
+    }
+
+    /// Runs until `shutdown` says otherwise.
+    ///
+    /// # Errors
+    /// [`WorkerError::Broker`]: the settings limit the tries to reach the broker, and they are used up.
+    pub async fn run(self, shutdown: Shutdown) -> Result<(), WorkerError> {
+        let (requests, incoming) = mpsc::channel(CHANNEL_CAPACITY);
+        let ready = ReadySender {
+            requests,
+            stopping: shutdown.stopping().clone(),
+        };
+        let (timed, timed_incoming) = mpsc::channel(CHANNEL_CAPACITY);
+        let running = self.start(&shutdown, incoming, ready.clone(), timed_incoming);
+        let consumer = Consumer::new(
+            self.app.clone(),
+            self.options.hostname.clone(),
+            self.options.queues.clone(),
+            Arc::new(Semaphore::new(self.prefetch())),
+            running.held.clone(),
+            Outlets { ready, timed },
+            shutdown.clone(),
+        );
+        let ended = consumer.run().await;
+        shutdown.warm();
+        running.stop().await;
+        ended.map_err(WorkerError::Broker)
+    }
+
+    fn start(
+        &self,
+        shutdown: &Shutdown,
+        incoming: mpsc::Receiver<Request>,
+        ready: ReadySender,
+        timed: mpsc::Receiver<timer::Timed>,
+    ) -> Running {
+        let tracker = TaskTracker::new();
+        let released = CancellationToken::new();
+        let abandon = CancellationToken::new();
+        let held = Held::new(self.app.clone(), abandon.clone());
+        let stopping = shutdown.stopping().clone();
+        tracker.spawn(lease::renew(
+            self.app.clone(),
+            held.clone(),
+            released.clone(),
+        ));
+        tracker.spawn(lease::restore(self.app.clone(), stopping.clone()));
+        let timer = tracker.spawn(timer::run(timed, ready, held.clone()));
+        let ready: Ready = Arc::new(Mutex::new(incoming));
+        let executor = Executor {
+            app: self.app.clone(),
+            held: held.clone(),
+            hostname: self.options.hostname.clone(),
+            stopping,
+            cold: shutdown.cold_token().clone(),
+        };
+        let slots = 1..=self.options.concurrency.max(1);
+        let slots = slots
+            .map(|slot| tracker.spawn(executor.clone().run_slot(slot, Arc::clone(&ready))))
+            .collect();
+        Running {
+            app: self.app.clone(),
+            shutdown: shutdown.clone(),
+            tracker,
+            held,
+            released,
+            abandon,
+            ready,
+            slots,
+            timer,
+        }
+    }
+
+    /// Counterpart: `worker_prefetch_multiplier` × concurrency; 0 is unlimited.
+    fn prefetch(&self) -> usize {
+        match self.app.settings().worker_prefetch_multiplier {
+            0 => Semaphore::MAX_PERMITS,
+            multiplier => multiplier * self.options.concurrency.max(1),
+        }
+    }
+}
+
+impl Running {
+    async fn stop(self) {
+        self.tracker.spawn(abandon_after_cold(
+            self.shutdown.clone(),
+            self.abandon.clone(),
+        ));
+        let mut left = self.timer.await.unwrap_or_default();
+        {
+            let mut ready = self.ready.lock().await;
+            ready.close();
+            while let Some(request) = ready.recv().await {
+                left.push(request.into_delivery());
+            }
+        }
+        if !left.is_empty() {
+            let count = left.len();
+            let restored = self.held.requeue(left, QueueEnd::Front).await;
+            log::info!("Restoring {restored} unacknowledged message(s)");
+            log::debug!("{count} message(s) had not been started");
+        }
+        let mut ran = 0;
+        for slot in self.slots {
+            ran += slot.await.unwrap_or(0);
+        }
+        self.released.cancel();
+        self.abandon.cancel();
+        self.tracker.close();
+        self.tracker.wait().await;
+        log::info!("{ran} task(s) have run on {}", self.app.name());
+    }
+}
+
+/// Settling goes on while the broker is away; after a cold stop only for a moment.
+async fn abandon_after_cold(shutdown: Shutdown, abandon: CancellationToken) {
+    tokio::select! {
+        // cancel-safe: both only wait
+        () = abandon.cancelled() => {}
+        () = shutdown.cold_token().cancelled() => {
+            tokio::time::sleep(COLD_PATIENCE).await;
+            abandon.cancel();
+        }
+    }
+}
