@@ -1,7 +1,7 @@
 //! Composing a task message as Celery does.
 //!
-//! Counterpart: `celery/app/amqp.py @ 5.7.0` (`as_task_v2`). Deliberate differences: `lang` is `rs` by default; a
-//! header of the user's own cannot replace one of Celery's, which Python lets it.
+//! Counterpart: `celery/app/amqp.py @ 5.7.0` (`as_task_v2`). Deliberate differences: `lang` is `rs` by default; a header
+//! of the user's own fills one of Celery's only where that says nothing, while Python lets it replace any.
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;

@@ -72,48 +72,42 @@ impl KeyOrder {
                 field.clone_from(value);
             }
         }
-        let mut map = Map::with_capacity(known.len() + extra.len());
         match &self.0 {
-            Some(keys) => {
-                for key in keys {
-                    if let Some(value) = known
-                        .get_mut(key)
-                        .map(Value::take)
-                        .or_else(|| extra.get(key).cloned())
-                    {
-                        map.insert(key.clone(), value);
-                    }
-                }
-                add_missing(
-                    &mut map,
-                    known.into_iter().filter(|(_, value)| !is_blank(value)),
-                );
-                add_missing(&mut map, extra.clone());
-            }
-            None => {
-                let (mut head, mut tail) = (Map::new(), Map::new());
-                for (key, value) in known.into_iter().filter(|(key, value)| {
-                    !value.is_null() || !layout.optional.contains(&key.as_str())
-                }) {
-                    if layout.tail.contains(&key.as_str()) {
-                        &mut tail
-                    } else {
-                        &mut head
-                    }
-                    .insert(key, value);
-                }
-                map.append(&mut head);
-                map.extend(
-                    extra
-                        .clone()
-                        .into_iter()
-                        .filter(|(key, _)| !layout.knows(key)),
-                );
-                map.append(&mut tail);
-            }
+            Some(keys) => arrange_as_received(keys, known, extra),
+            None => arrange_as_celery(layout, known, extra),
         }
-        map
     }
+}
+
+fn arrange_as_received(keys: &[String], mut known: Map, extra: &Map) -> Map {
+    let mut map = Map::with_capacity(known.len() + extra.len());
+    for key in keys {
+        let typed = known.get_mut(key).map(Value::take);
+        if let Some(value) = typed.or_else(|| extra.get(key).cloned()) {
+            map.insert(key.clone(), value);
+        }
+    }
+    let set_since = known.into_iter().filter(|(_, value)| !is_blank(value));
+    add_missing(&mut map, set_since);
+    add_missing(&mut map, extra.clone());
+    map
+}
+
+fn arrange_as_celery(layout: &Layout, known: Map, extra: &Map) -> Map {
+    let said = |key: &str, value: &Value| !value.is_null() || !layout.optional.contains(&key);
+    let (mut tail, mut map): (Map, Map) = known
+        .into_iter()
+        .filter(|(key, value)| said(key, value))
+        .partition(|(key, _)| layout.tail.contains(&key.as_str()));
+    add_missing(
+        &mut map,
+        extra
+            .clone()
+            .into_iter()
+            .filter(|(key, _)| !layout.knows(key)),
+    );
+    map.append(&mut tail);
+    map
 }
 
 fn add_missing(map: &mut Map, more: impl IntoIterator<Item = (String, Value)>) {
@@ -317,5 +311,76 @@ impl FromJson for Vec<String> {
             .map(|item| item.as_str().map(str::to_owned))
             .collect();
         texts.ok_or(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const LAYOUT: Layout = Layout {
+        object: "thing",
+        head: &["a", "b", "maybe"],
+        tail: &["z"],
+        optional: &["maybe"],
+    };
+
+    /// Takes `a` strictly and the rest leniently, lets `change` happen, and puts it together again.
+    fn written(received: Value, change: impl FnOnce(&mut Map)) -> String {
+        let mut fields = Fields::from_value(&LAYOUT, received).unwrap();
+        let mut known = Map::new();
+        known.insert(
+            "a".to_owned(),
+            json!(fields.optional::<String>("a").unwrap()),
+        );
+        known.insert("b".to_owned(), json!(fields.lenient::<i64>("b")));
+        known.insert("maybe".to_owned(), json!(fields.lenient::<bool>("maybe")));
+        known.insert("z".to_owned(), json!(fields.lenient::<i64>("z")));
+        let (extra, order) = fields.finish();
+        change(&mut known);
+        Value::Object(order.arrange(&LAYOUT, known, &extra)).to_string()
+    }
+
+    #[test]
+    fn an_object_is_written_as_it_was_received() {
+        for received in [
+            json!({"a": "x", "b": 1, "z": 2}),
+            json!({"a": "x", "b": 1, "maybe": true, "new": [1], "z": 2}),
+            json!({"a": "x", "b": 1, "maybe": null, "z": 2}),
+            json!({"z": 2, "new": null, "a": "x"}),
+            json!({"a": null, "b": null, "z": null, "late": {}}),
+            json!({"b": "not a number", "a": "x"}),
+            json!({"a": "x", "b": 1.5, "z": 2}),
+            json!({}),
+        ] {
+            assert_eq!(written(received.clone(), |_| ()), received.to_string());
+        }
+    }
+
+    #[test]
+    fn a_field_set_since_is_added_and_an_empty_one_is_not() {
+        let set = |known: &mut Map| drop(known.insert("b".to_owned(), json!(7)));
+        assert_eq!(written(json!({"a": "x"}), set), r#"{"a":"x","b":7}"#);
+        assert_eq!(
+            written(json!({"a": "x", "b": "misfit"}), set),
+            r#"{"a":"x","b":7}"#
+        );
+        assert_eq!(written(json!({"z": 1}), |_| ()), r#"{"z":1}"#);
+    }
+
+    #[test]
+    fn a_strict_field_of_another_type_is_an_error_that_names_it() {
+        let mut fields = Fields::from_value(&LAYOUT, json!({"a": 5})).unwrap();
+        let err = fields.optional::<String>("a").unwrap_err();
+        assert_eq!(err.to_string(), "thing.a is a number, expected a string");
+        let err = fields.required::<i64>("b").unwrap_err();
+        assert_eq!(
+            err.to_string(),
+            "thing.b is missing, expected a whole number"
+        );
+        let err = Fields::from_value(&LAYOUT, json!([])).err().unwrap();
+        assert_eq!(err.to_string(), "the thing is a list, expected an object");
     }
 }

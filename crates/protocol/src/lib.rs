@@ -12,7 +12,7 @@
 //! - results: [`result`], [`state`], [`exception`]
 //! - names of keys in Redis: [`binding`]
 //! - how Python writes: [`json`], [`repr`], [`timestamp`]
-//! - what can be wrong with a message: [`error`]; unknown fields and key order: [`fields`]
+//! - what can be wrong with a message: [`error`]; unknown fields and key order: `fields`
 #![warn(
     clippy::indexing_slicing,
     clippy::string_slice,
@@ -25,7 +25,7 @@ pub mod compose;
 pub mod envelope;
 pub mod error;
 pub mod exception;
-pub mod fields;
+mod fields;
 pub mod headers;
 pub mod json;
 pub mod message;
@@ -39,6 +39,7 @@ pub use compose::TaskCall;
 pub use envelope::{DeliveryInfo, Envelope, Properties};
 pub use error::DecodeError;
 pub use exception::TaskException;
+pub use fields::KeyOrder;
 pub use headers::{Headers, TimeLimit};
 pub use message::{Routing, TaskMessage};
 pub use result::TaskMeta;

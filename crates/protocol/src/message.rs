@@ -77,6 +77,12 @@ impl TaskMessage {
                     embed,
                 })
             }
+            other if envelope.headers.contains_key("task") => Err(wrong_kind(
+                "message",
+                "body",
+                "[args, kwargs, embed]",
+                Some(&other),
+            )),
             _ => Err(DecodeError::NotATask),
         }
     }

@@ -17,7 +17,7 @@ pub const MAX_LEVELS: usize = 3;
 pub fn repr_args(args: &[Value]) -> String {
     let mut writer = SafeRepr::new(Some(MAX_LENGTH), MAX_LEVELS);
     let end = if args.len() == 1 { ",)" } else { ")" };
-    writer.container("(", end, args.is_empty(), |writer| writer.items(args));
+    writer.container("(", end, |writer| writer.items(args));
     writer.out
 }
 
@@ -200,9 +200,7 @@ impl SafeRepr {
     fn value(&mut self, value: &Value) {
         match value {
             Value::String(text) => self.string(text),
-            Value::Array(items) => {
-                self.container("[", "]", items.is_empty(), |writer| writer.items(items))
-            }
+            Value::Array(items) => self.container("[", "]", |writer| writer.items(items)),
             Value::Object(map) => self.object(map),
             scalar => {
                 let text = self.truncate(&scalar_text(scalar));
@@ -217,7 +215,7 @@ impl SafeRepr {
     }
 
     fn object(&mut self, map: &Map) {
-        self.container("{", "}", map.is_empty(), |writer| {
+        self.container("{", "}", |writer| {
             for (index, (key, value)) in map.iter().enumerate() {
                 if index > 0 && !writer.piece(", ") {
                     return;
@@ -243,13 +241,7 @@ impl SafeRepr {
         }
     }
 
-    fn container(
-        &mut self,
-        start: &str,
-        end: &str,
-        _is_empty: bool,
-        inside: impl FnOnce(&mut Self),
-    ) {
+    fn container(&mut self, start: &str, end: &str, inside: impl FnOnce(&mut Self)) {
         if self.level >= self.max_levels {
             self.piece(&format!("{start}...{end}"));
             return;

@@ -1,5 +1,6 @@
 //! Golden files: what real Celery wrote (python_interop/record_fixtures.py) passes through the typed structs unchanged,
 //! and what is composed here is what Celery composed.
+#![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
 mod compose;
 mod messages;

@@ -54,13 +54,7 @@ fn every_envelope_is_written_again_byte_for_byte() {
         .chain(fixture::<Recorded>("broadcasts"));
     check_all(
         "envelopes",
-        recorded.map(|line| {
-            (
-                line.name.clone(),
-                line.envelope().to_json(),
-                line.message.clone(),
-            )
-        }),
+        recorded.map(|line| (line.name.clone(), line.envelope().to_json(), line.message)),
     );
 }
 
@@ -80,7 +74,7 @@ fn every_protocol_2_message_is_written_again_byte_for_byte() {
                 .task()
                 .to_envelope(&routing_of(&envelope), &tag)
                 .to_json();
-            (line.name.clone(), written, line.message.clone())
+            (line.name.clone(), written, line.message)
         }),
     );
 }
