@@ -1,0 +1,449 @@
+//! The thread that watches one directory: notices and rescans in, complete files out.
+//!
+//! Duties:
+//! 1. listen first, then scan: what comes in between is seen by either;
+//! 2. rescan regularly, and at once when notifications were lost;
+//! 3. hand out each version of a file once, and each disappearance of one that was handed out;
+//! 4. notice when the directory itself is removed, replaced or mounted over, and end with an error: never silence.
+//!
+//! A thread and not a task, since looking at a directory may block (a network mount that hangs). Its output channel is
+//! bounded: while Kafka is away the thread waits, the system's queue overflows, and a rescan follows.
+//!
+//! Counterpart: the `os.listdir` loop of `kafka_producer.py`. Difference: it announces files that are half written.
+
+use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+use super::entry::{Look, concerns_us, look};
+use super::notices::{Happening, Notice, Notices};
+use super::pending::Pending;
+use crate::pipeline::file_event::Version;
+use crate::pipeline::journal::Announced;
+
+/// Items between the watcher and whoever announces them.
+const ITEMS: usize = 1024;
+
+/// A rescan may take up at most one part in so many of the time, however large the directory.
+const RESCAN_SHARE: u32 = 20;
+
+/// Shortest time between two looks at the files that settle.
+const SHORTEST_TICK: Duration = Duration::from_millis(20);
+
+/// What to watch and how.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    /// As configured; the announced paths begin with it, as `os.path.join(WATCH_DIR, name)` does.
+    pub(crate) directory: PathBuf,
+    /// How long a file must look the same where its closing cannot be seen.
+    pub(crate) settle: Duration,
+    /// Time between two rescans.
+    pub(crate) rescan: Duration,
+    /// When to end.
+    pub(crate) until: Until,
+}
+
+/// When the watch ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Until {
+    /// When everything that is there has been handed out.
+    NothingWaits,
+    /// When it is told to.
+    Stopped,
+}
+
+/// A complete file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) name: String,
+    /// Directory and name.
+    pub(crate) path: String,
+    pub(crate) version: Version,
+}
+
+/// What the watcher hands out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Item {
+    /// Announce it.
+    Found(Found),
+    /// A file that had been handed out is not there any more.
+    Gone(String),
+}
+
+/// Why the watch ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WatchError {
+    /// At the start.
+    #[error(
+        "the watch directory {0:?} does not exist; create it, or name another one with --watch-dir or WATCH_DIR"
+    )]
+    Missing(PathBuf),
+    /// At the start.
+    #[error("the watch directory {0:?} is not a directory")]
+    NotADirectory(PathBuf),
+    /// The directory cannot be listed.
+    #[error("cannot read the watch directory {directory:?}")]
+    Unreadable {
+        /// As configured.
+        directory: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// While it was watched. Watching its successor is for the caller, since the journal may lie in it.
+    #[error("the watch directory {0:?} was moved, removed or replaced")]
+    Replaced(PathBuf),
+}
+
+/// The handle on the thread.
+#[derive(Debug)]
+pub(crate) struct Watcher {
+    items: mpsc::Receiver<Item>,
+    stop: SyncSender<Notice>,
+    thread: JoinHandle<Result<(), WatchError>>,
+}
+
+impl Watcher {
+    /// Begins to watch. What `announced` has is not handed out again.
+    ///
+    /// # Errors
+    /// The directory is missing, is none, or cannot be read.
+    pub(crate) fn start(options: Options, announced: Announced) -> Result<Self, WatchError> {
+        let (sender, items) = mpsc::channel(ITEMS);
+        let watch = Watch::begin(options, announced, sender)?;
+        let stop = watch.notices.sender.clone();
+        let thread = std::thread::Builder::new()
+            .name("watch".to_owned())
+            .spawn(move || watch.run())
+            .expect("a process that cannot start its first threads cannot work");
+        Ok(Self {
+            items,
+            stop,
+            thread,
+        })
+    }
+
+    /// The next item; `None` when the watch has ended ([`Watcher::finish`] says why).
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when the future is dropped.
+    pub(crate) async fn next(&mut self) -> Option<Item> {
+        self.items.recv().await
+    }
+
+    /// Why the watch has ended; to be asked after [`Watcher::next`] gave `None`.
+    ///
+    /// # Errors
+    /// It cannot go on. `Ok` means that nothing is left to do.
+    pub(crate) async fn outcome(self) -> Result<(), WatchError> {
+        let joined = tokio::task::spawn_blocking(move || self.thread.join()).await;
+        joined
+            .expect("a join does not panic")
+            .expect("the watch thread does not panic")
+    }
+
+    /// Ends the watch without waiting for its thread: that may hang on a dead network mount, and the process must be
+    /// able to end all the same.
+    pub(crate) fn stop(self) {
+        drop(self.items);
+        // A full channel means that the thread is at work and will find its output closed.
+        self.stop.try_send(Notice::Stop).unwrap_or_default();
+    }
+}
+
+/// Why the thread's loop ends.
+enum End {
+    /// Nobody wants the items any more.
+    Stopped,
+    Failed(WatchError),
+}
+
+struct Watch {
+    options: Options,
+    directory: PathBuf,
+    /// Device and inode of the directory that we listen to.
+    identity: (u64, u64),
+    notices: Notices,
+    pending: Pending,
+    /// Names that were ignored with a log line.
+    complained: HashSet<OsString>,
+    items: mpsc::Sender<Item>,
+    next_rescan: Instant,
+    next_tick: Instant,
+}
+
+impl Watch {
+    fn begin(
+        options: Options,
+        announced: Announced,
+        items: mpsc::Sender<Item>,
+    ) -> Result<Self, WatchError> {
+        let unreadable = |source| WatchError::Unreadable {
+            directory: options.directory.clone(),
+            source,
+        };
+        let directory = std::path::absolute(&options.directory).map_err(unreadable)?;
+        let identity = identity(&options.directory)?;
+        std::fs::read_dir(&directory).map_err(unreadable)?;
+        let notices = Notices::listen(&directory);
+        let pending = Pending::new(options.settle, announced);
+        let now = Instant::now();
+        let complained = HashSet::new();
+        Ok(Self {
+            options,
+            directory,
+            identity,
+            notices,
+            pending,
+            complained,
+            items,
+            next_rescan: now,
+            next_tick: now,
+        })
+    }
+
+    fn run(mut self) -> Result<(), WatchError> {
+        match self.watch() {
+            Ok(()) | Err(End::Stopped) => Ok(()),
+            Err(End::Failed(error)) => Err(error),
+        }
+    }
+
+    fn watch(&mut self) -> Result<(), End> {
+        loop {
+            let now = Instant::now();
+            if now >= self.next_rescan {
+                self.rescan()?;
+            }
+            if now >= self.next_tick {
+                self.settle()?;
+            }
+            if self.options.until == Until::NothingWaits && self.pending.waiting() == 0 {
+                return Ok(());
+            }
+            let wake = if self.pending.waiting() == 0 {
+                self.next_rescan
+            } else {
+                self.next_rescan.min(self.next_tick)
+            };
+            match self
+                .notices
+                .receiver
+                .recv_timeout(wake.saturating_duration_since(Instant::now()))
+            {
+                Ok(notice) => self.notice(notice)?,
+                Err(RecvTimeoutError::Timeout) => {}
+                // Our own sender lives as long as the receiver.
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            }
+        }
+    }
+
+    fn notice(&mut self, notice: Notice) -> Result<(), End> {
+        match notice {
+            Notice::Entry(happening, name) => self.happened(happening, &name),
+            Notice::DirectoryGone => Err(End::Failed(WatchError::Replaced(
+                self.options.directory.clone(),
+            ))),
+            Notice::Lost(reason) => {
+                log::warn!("Notifications were lost ({reason}); looking at the whole directory");
+                self.pending.forget_writers();
+                self.next_rescan = Instant::now();
+                Ok(())
+            }
+            Notice::Stop => Err(End::Stopped),
+        }
+    }
+
+    fn happened(&mut self, happening: Happening, name: &OsStr) -> Result<(), End> {
+        let Some(name) = self.text(name) else {
+            return Ok(());
+        };
+        let now = Instant::now();
+        match happening {
+            Happening::Left => return self.gone(&name),
+            Happening::Opened => self.pending.opened(&name),
+            Happening::Written if self.pending.is_being_written(&name) => {}
+            Happening::Created | Happening::Written | Happening::Closed | Happening::MovedIn => {
+                let Some(version) = self.look_at(&name)? else {
+                    return Ok(());
+                };
+                match happening {
+                    Happening::Created => self.pending.created(&name, version, now),
+                    Happening::Written => self.pending.written(&name, version, now),
+                    _ => return self.complete(name, version),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at everything in the directory.
+    fn rescan(&mut self) -> Result<(), End> {
+        let begun = Instant::now();
+        if identity(&self.options.directory).ok() != Some(self.identity) {
+            return Err(End::Failed(WatchError::Replaced(
+                self.options.directory.clone(),
+            )));
+        }
+        match self.names_present() {
+            Ok(present) => self.compare(&present)?,
+            // Nothing is forgotten because of a listing that failed.
+            Err(error) => log::warn!(
+                "Cannot list the watch directory {:?}: {error}",
+                self.options.directory
+            ),
+        }
+        let now = Instant::now();
+        self.next_rescan = now + self.options.rescan.max((now - begun) * RESCAN_SHARE);
+        Ok(())
+    }
+
+    fn names_present(&self) -> std::io::Result<HashSet<OsString>> {
+        let mut names = HashSet::new();
+        for entry in std::fs::read_dir(&self.directory)? {
+            let name = entry?.file_name();
+            if concerns_us(&name) {
+                names.insert(name);
+            }
+        }
+        Ok(names)
+    }
+
+    fn compare(&mut self, present: &HashSet<OsString>) -> Result<(), End> {
+        self.complained.retain(|name| present.contains(name));
+        for name in present {
+            let Some(name) = self.text(name) else {
+                continue;
+            };
+            if let Some(version) = self.look_at(&name)? {
+                self.pending.seen(&name, version, Instant::now());
+            }
+        }
+        let absent: Vec<String> = self
+            .pending
+            .names()
+            .filter(|name| !present.contains(OsStr::new(name)))
+            .cloned()
+            .collect();
+        for name in absent {
+            // Looking again tells those that came in during the listing.
+            if let Some(version) = self.look_at(&name)? {
+                self.pending.seen(&name, version, Instant::now());
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands out what has settled.
+    fn settle(&mut self) -> Result<(), End> {
+        for (name, version) in self.pending.due(Instant::now()) {
+            match self.look_at(&name)? {
+                Some(same) if same == version => self.complete(name, version)?,
+                Some(other) => self.pending.seen(&name, other, Instant::now()),
+                None => {}
+            }
+        }
+        let earliest = self.pending.next_due().map_or(self.options.settle, |due| {
+            due.saturating_duration_since(Instant::now())
+        });
+        self.next_tick = Instant::now() + earliest.min(self.options.settle / 4).max(SHORTEST_TICK);
+        Ok(())
+    }
+
+    /// The version of a regular file; everything else is dealt with here.
+    fn look_at(&mut self, name: &str) -> Result<Option<Version>, End> {
+        match look(&self.directory.join(name)) {
+            Ok(Look::File(version)) => return Ok(Some(version)),
+            Ok(Look::Nothing) => self.gone(name)?,
+            Ok(Look::Other(what)) => {
+                self.gone(name)?;
+                self.complain(
+                    OsStr::new(name),
+                    &format!("it is {what}, not a regular file"),
+                );
+            }
+            Err(error) => self.complain(
+                OsStr::new(name),
+                &format!("it cannot be looked at now: {error}"),
+            ),
+        }
+        Ok(None)
+    }
+
+    fn text(&mut self, name: &OsStr) -> Option<String> {
+        let text = name.to_str().map(str::to_owned);
+        if text.is_none() {
+            self.complain(
+                name,
+                "its name is not UTF-8 (bad_name); rename it to have it loaded",
+            );
+        }
+        text
+    }
+
+    fn complete(&mut self, name: String, version: Version) -> Result<(), End> {
+        if !self.pending.complete(&name, version) {
+            return Ok(());
+        }
+        let path = self.options.directory.join(&name);
+        let path = path
+            .into_os_string()
+            .into_string()
+            .expect("the settings insist on a UTF-8 directory");
+        self.hand_out(Item::Found(Found {
+            name,
+            path,
+            version,
+        }))
+    }
+
+    fn gone(&mut self, name: &str) -> Result<(), End> {
+        if self.pending.gone(name) {
+            self.hand_out(Item::Gone(name.to_owned()))
+        } else {
+            Ok(())
+        }
+    }
+
+    fn hand_out(&self, item: Item) -> Result<(), End> {
+        self.items
+            .blocking_send(item)
+            .map_err(|_nobody_listens| End::Stopped)
+    }
+
+    fn complain(&mut self, name: &OsStr, why: &str) {
+        if self.complained.insert(name.to_owned()) {
+            log::warn!("Ignored {:?}: {why}", self.options.directory.join(name));
+        }
+    }
+}
+
+/// Whether there is a directory to watch.
+///
+/// # Errors
+/// It is missing, is none, or cannot be looked at.
+pub(crate) fn check_directory(directory: &Path) -> Result<(), WatchError> {
+    identity(directory).map(drop)
+}
+
+/// Device and inode: what tells a directory from its successor of the same name.
+fn identity(directory: &Path) -> Result<(u64, u64), WatchError> {
+    match std::fs::metadata(directory) {
+        Ok(metadata) if metadata.is_dir() => Ok((metadata.dev(), metadata.ino())),
+        Ok(_) => Err(WatchError::NotADirectory(directory.to_owned())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(WatchError::Missing(directory.to_owned()))
+        }
+        Err(source) => Err(WatchError::Unreadable {
+            directory: directory.to_owned(),
+            source,
+        }),
+    }
+}
