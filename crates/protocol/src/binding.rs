@@ -90,3 +90,33 @@ pub fn priority_queue(queue: &str, step: u8) -> String {
         format!("{queue}{SEP}{step}")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_priority_is_served_by_the_step_below_it() {
+        let steps = |steps: &[u8]| {
+            [-1, 0, 2, 3, 5, 6, 9, 10].map(|priority| priority_step(priority, steps))
+        };
+        assert_eq!(steps(&PRIORITY_STEPS), [0, 0, 0, 3, 3, 6, 9, 9]);
+        assert_eq!(steps(&[0]), [0; 8]);
+        assert_eq!(steps(&[]), [0; 8]);
+    }
+
+    #[test]
+    fn a_member_has_three_parts() {
+        let binding = Binding::parse("worker.#\x06\x16*\x06\x16q").unwrap();
+        assert_eq!(
+            (
+                binding.routing_key.as_str(),
+                binding.pattern.as_str(),
+                binding.queue.as_str()
+            ),
+            ("worker.#", "*", "q")
+        );
+        assert!(Binding::parse("q").is_err());
+        assert!(Binding::parse("a\x06\x16b\x06\x16c\x06\x16d").is_err());
+    }
+}

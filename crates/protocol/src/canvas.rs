@@ -69,11 +69,11 @@ impl Signature {
     pub fn from_value(value: Value) -> Result<Self, DecodeError> {
         let mut fields = Fields::from_value(&SIGNATURE, value)?;
         let task = fields.required("task")?;
-        let args = fields.optional("args")?.unwrap_or_default();
-        let kwargs = fields.optional("kwargs")?.unwrap_or_default();
-        let options = fields.optional("options")?.unwrap_or_default();
+        let args = fields.or_default("args")?;
+        let kwargs = fields.or_default("kwargs")?;
+        let options = fields.or_default("options")?;
         let subtask_type = fields.optional("subtask_type")?;
-        let immutable = fields.optional("immutable")?.unwrap_or(false);
+        let immutable = fields.or_default("immutable")?;
         let chord_size = fields.lenient("chord_size");
         let (extra, key_order) = fields.finish();
         Ok(Self {
@@ -200,4 +200,43 @@ impl Embed {
 
 fn signatures(values: Vec<Value>) -> Result<Vec<Signature>, DecodeError> {
     values.into_iter().map(Signature::from_value).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_immutable_signature_keeps_its_own_arguments() {
+        let mut signature = Signature::new("t", vec![json!(2)], Map::new());
+        assert_eq!(signature.merged_args(&[json!(1)]), [1, 2]);
+        signature.immutable = true;
+        assert_eq!(signature.merged_args(&[json!(1)]), [2]);
+    }
+
+    #[test]
+    fn a_signature_is_passed_on_with_what_is_not_known_of_it() {
+        for value in [
+            json!({"task": "t", "args": [1], "kwargs": {}, "options": {"z": 1, "a": 2}, "subtask_type": null,
+                   "immutable": false, "chord_size": 2}),
+            json!({"task": "t", "args": null, "kwargs": null, "options": null, "subtask_type": null, "immutable": null}),
+            json!({"immutable": true, "task": "t", "new": {"k": [null]}}),
+        ] {
+            let signature = Signature::from_value(value.clone()).unwrap();
+            assert_eq!(signature.to_value().to_string(), value.to_string());
+        }
+    }
+
+    #[test]
+    fn without_a_chain_nothing_is_next() {
+        assert!(Embed::default().next_in_chain().is_none());
+        assert!(
+            Embed {
+                chain: Some(Vec::new()),
+                ..Embed::default()
+            }
+            .next_in_chain()
+            .is_none()
+        );
+    }
 }

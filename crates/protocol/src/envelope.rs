@@ -123,8 +123,8 @@ impl Envelope {
         let body = fields.required("body")?;
         let content_encoding = fields.optional("content-encoding")?;
         let content_type = fields.optional("content-type")?;
-        let headers = fields.optional("headers")?.unwrap_or_default();
-        let properties = Properties::from_map(fields.optional("properties")?.unwrap_or_default())?;
+        let headers = fields.or_default("headers")?;
+        let properties = Properties::from_map(fields.or_default("properties")?)?;
         let (extra, key_order) = fields.finish();
         Ok(Self {
             body,
@@ -193,8 +193,7 @@ impl Properties {
         let reply_to = fields.lenient("reply_to");
         let delivery_mode = fields.lenient("delivery_mode");
         let expiration = fields.lenient("expiration");
-        let delivery_info =
-            DeliveryInfo::from_map(fields.optional("delivery_info")?.unwrap_or_default());
+        let delivery_info = DeliveryInfo::from_map(fields.or_default("delivery_info")?);
         let priority = fields.lenient("priority");
         let body_encoding = fields.optional("body_encoding")?;
         let delivery_tag = fields.lenient("delivery_tag");
@@ -264,5 +263,65 @@ impl DeliveryInfo {
         known.insert("priority".to_owned(), json!(self.priority));
         known.insert("redelivered".to_owned(), json!(self.redelivered));
         self.key_order.arrange(&DELIVERY_INFO, known, &self.extra)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_envelope_is_refused_with_its_reason() {
+        for (text, reason) in [
+            ("[]", "the envelope is a list, expected an object"),
+            (r#""text""#, "the envelope is a string, expected an object"),
+            ("{}", "envelope.body is missing, expected a string"),
+            (
+                r#"{"body": {}}"#,
+                "envelope.body is an object, expected a string",
+            ),
+            (
+                r#"{"body": "", "headers": []}"#,
+                "envelope.headers is a list, expected an object",
+            ),
+            (
+                r#"{"body": "", "properties": 1}"#,
+                "envelope.properties is a number, expected an object",
+            ),
+        ] {
+            assert_eq!(
+                Envelope::parse(text.as_bytes()).unwrap_err().to_string(),
+                reason
+            );
+        }
+    }
+
+    #[test]
+    fn a_body_that_does_not_follow_its_encoding_is_refused() {
+        let mut envelope = Envelope {
+            body: "not base64!".to_owned(),
+            ..Envelope::default()
+        };
+        assert_eq!(envelope.decode_body().unwrap(), b"not base64!");
+        envelope.properties.body_encoding = Some("base64".to_owned());
+        assert!(matches!(
+            envelope.decode_body(),
+            Err(DecodeError::BodyEncoding { .. })
+        ));
+        envelope.properties.body_encoding = Some("rot13".to_owned());
+        let err = envelope.decode_body().unwrap_err().to_string();
+        assert_eq!(
+            err,
+            "the body is not valid rot13: only base64 and plain text are known"
+        );
+    }
+
+    #[test]
+    fn unknown_fields_at_every_level_are_passed_on() {
+        let text = concat!(
+            r#"{"new": [1, 1e-05, 5.0], "body": "e30=", "headers": null, "properties": {"app_id": "x", "priority": "#,
+            r#"null, "delivery_info": {"routing_key": "q", "zone": {"b": 1, "a": 2}}, "delivery_tag": 7}}"#
+        );
+        assert_eq!(Envelope::parse(text.as_bytes()).unwrap().to_json(), text);
     }
 }

@@ -16,7 +16,12 @@ use crate::{DecodeError, Map};
 /// Opaque: comes from parsing, travels with the object, and is used when it is written again. Fields that were set since
 /// are written after those that were there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct KeyOrder(Option<Vec<String>>);
+pub struct KeyOrder {
+    /// All keys, where the order is not Celery's own.
+    keys: Option<Vec<String>>,
+    /// Keys that were null though their fields have another empty value.
+    nulls: Vec<&'static str>,
+}
 
 /// How Celery writes an object: the known keys before and after any further ones.
 pub(crate) struct Layout {
@@ -72,7 +77,12 @@ impl KeyOrder {
                 field.clone_from(value);
             }
         }
-        match &self.0 {
+        for key in &self.nulls {
+            if let Some(field) = known.get_mut(*key).filter(|field| is_blank(field)) {
+                *field = Value::Null;
+            }
+        }
+        match &self.keys {
             Some(keys) => arrange_as_received(keys, known, extra),
             None => arrange_as_celery(layout, known, extra),
         }
@@ -140,7 +150,11 @@ pub(crate) struct Fields {
 
 impl Fields {
     pub(crate) fn new(layout: &Layout, map: Map) -> Self {
-        let order = KeyOrder((!layout.fits(&map)).then(|| map.keys().cloned().collect()));
+        let keys = (!layout.fits(&map)).then(|| map.keys().cloned().collect());
+        let order = KeyOrder {
+            keys,
+            nulls: Vec::new(),
+        };
         Self {
             object: layout.object,
             map,
@@ -184,6 +198,18 @@ impl Fields {
     pub(crate) fn required<T: FromJson>(&mut self, key: &'static str) -> Result<T, DecodeError> {
         self.optional(key)?
             .ok_or_else(|| wrong_kind(self.object, key, T::EXPECTED, self.map.get(key)))
+    }
+
+    /// The field, or its empty value when it is null or missing.
+    pub(crate) fn or_default<T: FromJson + Default>(
+        &mut self,
+        key: &'static str,
+    ) -> Result<T, DecodeError> {
+        let field = self.optional(key)?;
+        if field.is_none() && self.map.contains_key(key) {
+            self.order.nulls.push(key);
+        }
+        Ok(field.unwrap_or_default())
     }
 
     /// The field if it has the expected type; otherwise it stays among the unknown keys.
@@ -322,7 +348,7 @@ mod tests {
 
     const LAYOUT: Layout = Layout {
         object: "thing",
-        head: &["a", "b", "maybe"],
+        head: &["a", "b", "maybe", "list"],
         tail: &["z"],
         optional: &["maybe"],
     };
@@ -338,6 +364,8 @@ mod tests {
         known.insert("b".to_owned(), json!(fields.lenient::<i64>("b")));
         known.insert("maybe".to_owned(), json!(fields.lenient::<bool>("maybe")));
         known.insert("z".to_owned(), json!(fields.lenient::<i64>("z")));
+        let list = fields.or_default::<Vec<Value>>("list").unwrap();
+        known.insert("list".to_owned(), Value::Array(list));
         let (extra, order) = fields.finish();
         change(&mut known);
         Value::Object(order.arrange(&LAYOUT, known, &extra)).to_string()
@@ -346,13 +374,15 @@ mod tests {
     #[test]
     fn an_object_is_written_as_it_was_received() {
         for received in [
-            json!({"a": "x", "b": 1, "z": 2}),
-            json!({"a": "x", "b": 1, "maybe": true, "new": [1], "z": 2}),
+            json!({"a": "x", "b": 1, "list": [1], "z": 2}),
+            json!({"a": "x", "b": 1, "maybe": true, "list": [], "new": [1], "z": 2}),
             json!({"a": "x", "b": 1, "maybe": null, "z": 2}),
             json!({"z": 2, "new": null, "a": "x"}),
             json!({"a": null, "b": null, "z": null, "late": {}}),
             json!({"b": "not a number", "a": "x"}),
             json!({"a": "x", "b": 1.5, "z": 2}),
+            json!({"a": "x", "b": 1, "list": null, "z": 2}),
+            json!({"a": "x", "b": 1, "maybe": null, "list": null, "z": 2}),
             json!({}),
         ] {
             assert_eq!(written(received.clone(), |_| ()), received.to_string());

@@ -113,17 +113,17 @@ impl Headers {
             expires: fields.optional("expires")?,
             group: fields.optional("group")?,
             group_index: fields.lenient("group_index"),
-            retries: fields.optional("retries")?.unwrap_or(0),
-            timelimit: TimeLimit::from_json(fields.optional("timelimit")?)?,
+            retries: fields.or_default("retries")?,
+            timelimit: TimeLimit::from_json(&fields.or_default::<Vec<_>>("timelimit")?)?,
             root_id: fields.lenient("root_id"),
             parent_id: fields.lenient("parent_id"),
             argsrepr: fields.lenient("argsrepr"),
             kwargsrepr: fields.lenient("kwargsrepr"),
             origin: fields.lenient("origin"),
             ignore_result: fields.lenient("ignore_result"),
-            replaced_task_nesting: fields.lenient("replaced_task_nesting").unwrap_or(0),
+            replaced_task_nesting: fields.or_default("replaced_task_nesting")?,
             stamped_headers: fields.lenient("stamped_headers"),
-            stamps: fields.lenient("stamps").unwrap_or_default(),
+            stamps: fields.or_default("stamps")?,
             extra: Map::new(),
             key_order: KeyOrder::default(),
         };
@@ -204,18 +204,26 @@ impl TimeLimit {
         duration(self.soft.as_ref())
     }
 
-    fn from_json(limits: Option<Vec<Value>>) -> Result<Self, DecodeError> {
+    fn from_json(limits: &[Value]) -> Result<Self, DecodeError> {
         const EXPECTED: &str = "[hard, soft] in seconds";
-        let limits = limits.unwrap_or_default();
-        let number = |value: Option<&Value>| match value {
-            None | Some(Value::Null) => Ok(None),
-            Some(Value::Number(number)) => Ok(Some(number.clone())),
-            other => Err(wrong_kind("headers", "timelimit", EXPECTED, other)),
+        let number = |value: &Value| match value {
+            Value::Null => Ok(None),
+            Value::Number(number) => Ok(Some(number.clone())),
+            other => Err(wrong_kind("headers", "timelimit", EXPECTED, Some(other))),
         };
-        Ok(Self {
-            hard: number(limits.first())?,
-            soft: number(limits.get(1))?,
-        })
+        match limits {
+            [] => Ok(Self::default()),
+            [hard, soft] => Ok(Self {
+                hard: number(hard)?,
+                soft: number(soft)?,
+            }),
+            _ => Err(DecodeError::Field {
+                object: "headers",
+                field: "timelimit",
+                expected: EXPECTED,
+                found: "a list of another length",
+            }),
+        }
     }
 
     fn to_json(&self) -> Value {

@@ -67,30 +67,22 @@ pub fn parse(what: &'static str, bytes: &[u8]) -> Result<Value, DecodeError> {
 }
 
 /// The digits of the first whole number in valid JSON that neither `i64` nor `u64` holds.
-fn lossy_integer(json: &[u8]) -> Option<usize> {
-    /// No number with fewer digits can be beyond 64 bits.
-    const SUSPICIOUS_DIGITS: usize = 19;
-    let mut rest = json;
-    while let Some((&byte, after)) = rest.split_first() {
-        rest = after;
-        match byte {
-            b'"' => rest = after_string(rest),
+fn lossy_integer(mut json: &[u8]) -> Option<usize> {
+    while let Some((&first, rest)) = json.split_first() {
+        json = match first {
+            b'"' => after_string(rest),
             b'-' | b'0'..=b'9' => {
-                let length = after
-                    .iter()
-                    .take_while(|b| matches!(b, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-'))
-                    .count();
-                let (number, after) = json
-                    .get(json.len() - rest.len() - 1..)
-                    .unwrap_or_default()
-                    .split_at_checked(length + 1)?;
-                rest = after;
-                if number.len() >= SUSPICIOUS_DIGITS && is_lossy(number) {
-                    return Some(number.iter().filter(|b| b.is_ascii_digit()).count());
+                let is_number =
+                    |byte: &&u8| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-');
+                let (number, rest) =
+                    json.split_at_checked(json.iter().take_while(is_number).count())?;
+                if is_lossy(number) {
+                    return Some(number.iter().filter(|byte| byte.is_ascii_digit()).count());
                 }
+                rest
             }
-            _ => {}
-        }
+            _ => rest,
+        };
     }
     None
 }
@@ -108,6 +100,11 @@ fn after_string(mut rest: &[u8]) -> &[u8] {
 }
 
 fn is_lossy(number: &[u8]) -> bool {
+    /// Whole numbers of fewer digits always fit; this is the quick way out for nearly all.
+    const SUSPICIOUS_DIGITS: usize = 19;
+    if number.len() < SUSPICIOUS_DIGITS {
+        return false;
+    }
     let text = String::from_utf8_lossy(number);
     !text.contains(['.', 'e', 'E']) && text.parse::<i64>().is_err() && text.parse::<u64>().is_err()
 }
@@ -193,5 +190,72 @@ impl Formatter for PythonFormatter {
 
     fn begin_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
         writer.write_all(b": ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_would_lose_digits_is_refused() {
+        for (text, digits) in [
+            ("18446744073709551616", 20),
+            ("-9223372036854775809", 19),
+            (
+                r#"{"a": [1, "2", {"b": 123456789012345678901234567890}]}"#,
+                30,
+            ),
+            (r#"["\"", 99999999999999999999]"#, 20),
+        ] {
+            let err = parse("body", text.as_bytes()).unwrap_err();
+            assert_eq!(
+                err,
+                DecodeError::IntegerTooLarge {
+                    what: "body",
+                    digits
+                },
+                "{text}"
+            );
+        }
+        for text in [
+            "18446744073709551615",
+            "-9223372036854775808",
+            "123456789012345678901234567890.0",
+            "1e30",
+            r#"{"123456789012345678901234567890": "123456789012345678901234567890"}"#,
+            r#"["\\", "\"123456789012345678901234567890"]"#,
+        ] {
+            assert!(parse("body", text.as_bytes()).is_ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_only_python_calls_json_is_refused_with_its_place() {
+        for text in [
+            "NaN",
+            "[Infinity]",
+            r#""\ud83d""#,
+            "",
+            "[1,]",
+            &"[".repeat(100_000),
+        ] {
+            let err = parse("body", text.as_bytes()).unwrap_err().to_string();
+            assert!(
+                err.starts_with("the body is not JSON that can be read: "),
+                "{err}"
+            );
+            assert!(err.contains("line 1 column"), "{err}");
+        }
+    }
+
+    #[test]
+    fn a_map_that_has_no_json_form_is_an_error() {
+        let keys = std::collections::BTreeMap::from([((1, 2), 3)]);
+        assert!(try_to_python_string(&keys).is_err());
+        assert_eq!(
+            try_to_python_string(&(1.5_f32, f64::NAN)).unwrap(),
+            "[1.5, null]"
+        );
     }
 }

@@ -208,3 +208,144 @@ fn from_protocol_1(
         embed: Embed::from_map(embed)?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn envelope(headers: Value, body: &str) -> Envelope {
+        let message = json!({"body": body, "content-type": "application/json", "headers": headers, "properties": {}});
+        Envelope::parse(message.to_string().as_bytes()).unwrap()
+    }
+
+    fn refusal(headers: Value, body: &str) -> String {
+        TaskMessage::from_envelope(&envelope(headers, body))
+            .unwrap_err()
+            .to_string()
+    }
+
+    #[test]
+    fn what_is_no_task_message_is_refused_with_its_reason() {
+        let v2 = json!({"task": "t", "id": "1"});
+        for (headers, body, reason) in [
+            (
+                json!({}),
+                "[[], {}, {}]",
+                "not a task message: neither the headers nor the body name a task",
+            ),
+            (
+                json!({}),
+                r#"{"args": []}"#,
+                "not a task message: neither the headers nor the body name a task",
+            ),
+            (
+                json!({}),
+                r#""text""#,
+                "not a task message: neither the headers nor the body name a task",
+            ),
+            (
+                json!({}),
+                r#"{"task": "t"}"#,
+                "headers.id is missing, expected a string",
+            ),
+            (
+                v2.clone(),
+                "[[], {}]",
+                "body.list is a list of another length, expected [args, kwargs, embed]",
+            ),
+            (
+                v2.clone(),
+                "[{}, {}, {}]",
+                "body.args is an object, expected a list",
+            ),
+            (
+                v2.clone(),
+                "[[], [], {}]",
+                "body.kwargs is a list, expected an object",
+            ),
+            (
+                v2.clone(),
+                r#""text""#,
+                "message.body is a string, expected [args, kwargs, embed]",
+            ),
+            (
+                v2.clone(),
+                r#"[[], {}, {"chain": [7]}]"#,
+                "the signature is a number, expected an object",
+            ),
+            (
+                v2.clone(),
+                r#"[[], {}, {"callbacks": [{}]}]"#,
+                "signature.task is missing, expected a string",
+            ),
+            (
+                json!({"task": "t", "id": 5}),
+                "[[], {}, {}]",
+                "headers.id is a number, expected a string",
+            ),
+            (
+                json!({"task": "t", "id": "1", "eta": "soon"}),
+                "[[], {}, {}]",
+                "invalid eta value \"soon\": expected digits",
+            ),
+            (
+                json!({"task": "t", "id": "1", "timelimit": ["1", null]}),
+                "[[], {}, {}]",
+                "headers.timelimit is a string, expected [hard, soft] in seconds",
+            ),
+            (
+                json!({"task": "t", "id": "1", "compression": "application/x-gzip"}),
+                "[[], {}, {}]",
+                "the body is compressed with application/x-gzip; send it with task_compression = None",
+            ),
+        ] {
+            assert_eq!(refusal(headers, body), reason);
+        }
+    }
+
+    #[test]
+    fn an_old_message_without_the_newer_headers_is_read() {
+        let old = envelope(
+            json!({"task": "t", "id": "1", "lang": "py"}),
+            "[[1], {}, null]",
+        );
+        let task = TaskMessage::from_envelope(&old).unwrap();
+        assert_eq!(
+            (task.headers.retries, task.headers.ignore_result),
+            (0, None)
+        );
+        assert_eq!(task.headers.timelimit.hard_duration(), None);
+        let written = task.to_envelope(&Routing::queue("celery"), "tag").headers;
+        assert_eq!(written, old.headers);
+    }
+
+    #[test]
+    fn a_header_of_an_unexpected_type_that_decides_nothing_is_passed_on() {
+        let headers =
+            json!({"task": "t", "id": "1", "shadow": ["odd"], "origin": 7, "stamps": null});
+        let task = TaskMessage::from_envelope(&envelope(headers.clone(), "[[], {}, {}]")).unwrap();
+        assert_eq!(task.headers.shadow, None);
+        assert_eq!(Value::Object(task.headers.to_map()), headers);
+    }
+
+    #[test]
+    fn the_headers_of_a_mixed_message_win_over_its_body() {
+        let body = r#"{"task": "old", "id": "old", "args": [1], "kwargs": {"k": 2}, "retries": 3}"#;
+        let task =
+            TaskMessage::from_envelope(&envelope(json!({"task": "t", "id": "1"}), body)).unwrap();
+        assert_eq!(
+            (
+                task.headers.task.as_str(),
+                task.headers.id.as_str(),
+                task.headers.retries
+            ),
+            ("t", "1", 3)
+        );
+        assert_eq!(
+            (task.args, task.kwargs["k"].clone()),
+            (vec![json!(1)], json!(2))
+        );
+    }
+}

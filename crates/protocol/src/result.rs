@@ -86,7 +86,7 @@ impl TaskMeta {
             date_done: fields.lenient("date_done"),
             group_id: fields.lenient("group_id"),
             parent_id: fields.lenient("parent_id"),
-            task_id: fields.lenient("task_id").unwrap_or_default(),
+            task_id: fields.or_default("task_id")?,
             extra: Map::new(),
             key_order: KeyOrder::default(),
         };

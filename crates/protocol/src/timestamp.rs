@@ -151,3 +151,43 @@ impl Cursor<'_> {
         ))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_time_is_refused_with_its_reason() {
+        for (text, reason) in [
+            ("", "expected digits"),
+            ("soon", "expected digits"),
+            ("2026-13-01T00:00:00", "no such date"),
+            ("2026-02-29T00:00:00", "no such date"),
+            ("2026-11-2", "expected digits"),
+            ("2026-11", "expected a day"),
+            ("2026-11-23x10:00", "expected 'T' after the date"),
+            ("2026-11-23T25:00:00", "no such time of day"),
+            ("2026-11-23T10:00:00.", "expected digits of a fraction"),
+            ("2026-11-23T10:00:00+25:00", "no such offset"),
+            (
+                "2026-11-23T10:00:00 Europe",
+                "expected an offset such as +00:00",
+            ),
+            (
+                "2026-11-23T10:00:00Zulu",
+                "unexpected characters after the time",
+            ),
+            ("2026-11-23T10:00:00+é0:00", "expected digits"),
+        ] {
+            assert_eq!(parse(text).map_err(|err| err.0), Err(reason), "{text}");
+        }
+    }
+
+    #[test]
+    fn digits_beyond_microseconds_are_cut() {
+        let time = parse("2026-11-23T10:00:00.1234567899Z").unwrap();
+        assert_eq!(isoformat(time), "2026-11-23T10:00:00.123456+00:00");
+        let time = parse("2026-11-23T10:00:00.0000001Z").unwrap();
+        assert_eq!(isoformat(time), "2026-11-23T10:00:00+00:00");
+    }
+}

@@ -1,0 +1,240 @@
+//! What holds for any input: nothing panics, reading undoes writing, writing undoes reading.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
+
+use std::sync::LazyLock;
+
+use celeriac_protocol::{
+    Envelope, Headers, Map, Routing, Signature, State, TaskCall, TaskException, TaskMessage,
+    TaskMeta, binding::Binding, json, repr, timestamp,
+};
+use chrono::{DateTime, Utc};
+use proptest::{collection::vec, prelude::*};
+use serde_json::Value;
+
+/// JSON as deep as the arguments of tasks get.
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<u64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        any::<String>().prop_map(Value::from),
+    ];
+    leaf.prop_recursive(4, 32, 6, |inner| {
+        prop_oneof![
+            vec(inner.clone(), 0..6).prop_map(Value::from),
+            vec((any::<String>(), inner), 0..6)
+                .prop_map(|pairs| Value::Object(pairs.into_iter().collect())),
+        ]
+    })
+}
+
+fn any_map() -> impl Strategy<Value = Map> {
+    vec(("[a-z]{1,8}", any_json()), 0..4).prop_map(|pairs| pairs.into_iter().collect())
+}
+
+/// Celery's header names and others, in any order, with values of any type.
+fn any_headers() -> impl Strategy<Value = Map> {
+    let names = [
+        "shadow",
+        "eta",
+        "retries",
+        "timelimit",
+        "group_index",
+        "stamps",
+        "ignore_result",
+        "lang",
+        "traceparent",
+    ];
+    let values = prop_oneof![
+        any_json(),
+        Just(Value::Null),
+        Just(serde_json::json!([1, null])),
+        (0..5_u8).prop_map(Value::from)
+    ];
+    let pair = (prop::sample::select(names.to_vec()), values);
+    (vec(pair, 0..9), 0..9_usize).prop_map(|(pairs, at)| {
+        let mut headers: Vec<(String, Value)> = pairs
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect();
+        let at = at.min(headers.len());
+        headers.insert(at, ("id".to_owned(), Value::from("an-id")));
+        headers.insert(at, ("task".to_owned(), Value::from("a.task")));
+        headers.into_iter().collect()
+    })
+}
+
+fn any_time() -> impl Strategy<Value = DateTime<Utc>> {
+    // The years 1 to 9999, which is what Python's datetime knows.
+    (-62_135_596_800_000_000_i64..253_402_300_800_000_000)
+        .prop_filter_map("in range", DateTime::from_timestamp_micros)
+}
+
+prop_compose! {
+    fn any_call()(
+        args in vec(any_json(), 0..4),
+        kwargs in any_map(),
+        headers in vec(("x-[a-z]{1,8}", any_json()), 0..3),
+        eta in prop::option::of(any_time()),
+        expires in prop::option::of(any_time()),
+        texts in prop::array::uniform8(any::<String>()),
+        optional in prop::option::of(any::<String>()),
+        numbers in (any::<u64>(), any::<i64>(), any::<u64>()),
+        link in vec((any::<String>(), vec(any_json(), 0..2), any_map()), 0..3),
+    ) -> TaskCall {
+        let [task, id, origin, reply_to, shadow, argsrepr, root_id, stamp] = texts;
+        let mut call = TaskCall::new(task, id, args);
+        call.kwargs = kwargs;
+        call.headers = headers.into_iter().collect();
+        (call.eta, call.expires) = (eta, expires);
+        call.origin = origin;
+        call.reply_to = Some(reply_to);
+        call.shadow = Some(shadow);
+        call.argsrepr = Some(argsrepr);
+        call.root_id = Some(root_id);
+        call.parent_id = optional;
+        (call.retries, call.priority, call.replaced_task_nesting) = numbers;
+        call.stamped_headers = Some(vec![stamp]);
+        let signatures: Vec<Signature> =
+            link.into_iter().map(|(task, args, kwargs)| Signature::new(task, args, kwargs)).collect();
+        call.embed.chord = signatures.first().cloned();
+        call.embed.callbacks = Some(signatures);
+        call
+    }
+}
+
+/// Recorded messages, to be damaged: random bytes alone never come past the first brace.
+static RECORDED: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let folder = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../python_interop/fixtures/"
+    );
+    let field = |name: &str, field: &str| {
+        let text = std::fs::read_to_string(format!("{folder}{name}.jsonl"))
+            .expect("the fixtures are recorded");
+        let lines = text
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).expect("a line of JSON"));
+        lines
+            .filter_map(|line| line[field].as_str().map(str::to_owned))
+            .collect::<Vec<_>>()
+    };
+    [field("messages", "message"), field("results", "meta")].concat()
+});
+
+/// Every way into this crate.
+fn read_all(bytes: &[u8]) {
+    if let Ok(envelope) = Envelope::parse(bytes) {
+        drop(envelope.to_json());
+        read_task(&envelope);
+        // The body as it is, too, so that damage reaches what is inside.
+        let mut inner = envelope;
+        if let Ok(body) = inner.decode_body() {
+            inner.body = String::from_utf8_lossy(&body).into_owned();
+            inner.properties.body_encoding = None;
+            read_task(&inner);
+        }
+    }
+    if let Ok(meta) = TaskMeta::parse(bytes) {
+        drop((
+            meta.to_json(),
+            meta.exception()
+                .map(|exception| (exception.repr(), exception.display())),
+        ));
+    }
+    if let Ok(value) = json::parse("bytes", bytes) {
+        drop((
+            repr::repr_value(&value),
+            repr::saferepr(&value),
+            json::to_python_string(&value),
+        ));
+        drop(Signature::from_value(value.clone()).map(|signature| signature.to_value()));
+        drop(TaskException::from_value(value).map(|exception| exception.display()));
+    }
+    let text = String::from_utf8_lossy(bytes);
+    drop((
+        timestamp::parse(&text),
+        Binding::parse(&text),
+        State::from(&*text),
+    ));
+}
+
+fn read_task(envelope: &Envelope) {
+    if let Ok(task) = TaskMessage::from_envelope(envelope) {
+        drop((
+            task.to_envelope(&Routing::queue("q"), "tag"),
+            task.headers.timelimit.hard_duration(),
+        ));
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_read_without_a_panic(bytes in vec(any::<u8>(), 0..200)) {
+        read_all(&bytes);
+    }
+
+    #[test]
+    fn what_is_read_as_a_time_is_one(text in "[0-9TZ:.+ é-]{0,40}") {
+        if let Ok(time) = timestamp::parse(&text) {
+            prop_assert_eq!(timestamp::parse(&timestamp::isoformat(time)), Ok(time));
+        }
+    }
+
+    #[test]
+    fn damaged_messages_are_read_without_a_panic(
+        which in any::<prop::sample::Index>(),
+        at in any::<prop::sample::Index>(),
+        cut in 0..20_usize,
+        put in "[\\PC\\[\\]{}\",:0-9]{0,8}",
+    ) {
+        let mut bytes = which.get(&RECORDED).clone().into_bytes();
+        let at = at.index(bytes.len());
+        let end = (at + cut).min(bytes.len());
+        bytes.splice(at..end, put.into_bytes());
+        read_all(&bytes);
+    }
+
+    #[test]
+    fn what_is_composed_is_read_as_it_was(call in any_call()) {
+        let message = call.into_message();
+        let sent = message.to_envelope(&Routing::queue("celery"), "a-tag");
+        let received = Envelope::parse(sent.to_json().as_bytes()).unwrap();
+        prop_assert_eq!(&received, &sent);
+        let read = TaskMessage::from_envelope(&received).unwrap();
+        let mut expected = message;
+        expected.properties = sent.properties;
+        prop_assert_eq!(read, expected);
+    }
+
+    #[test]
+    fn headers_in_any_order_are_passed_on(headers in any_headers()) {
+        let text = json::to_python_string(&headers);
+        if let Ok(read) = Headers::from_map(headers) {
+            prop_assert_eq!(json::to_python_string(&read.to_map()), text);
+        }
+    }
+
+    #[test]
+    fn json_is_read_as_it_was_written(value in any_json()) {
+        let text = json::to_python_string(&value);
+        prop_assert!(text.bytes().all(|byte| matches!(byte, b' '..=b'~')), "{}", text);
+        prop_assert_eq!(json::parse("text", text.as_bytes()).unwrap(), value);
+    }
+
+    #[test]
+    fn a_time_is_read_as_it_was_written(time in any_time()) {
+        prop_assert_eq!(timestamp::parse(&timestamp::isoformat(time)), Ok(time));
+    }
+
+    #[test]
+    fn a_shown_value_is_bounded(value in any_json(), copies in 1..400_usize) {
+        let shown = repr::repr_args(&vec![value; copies]);
+        // A text may double by escaping quotes, and each of the levels left open is closed.
+        prop_assert!(shown.chars().count() <= 2 * repr::MAX_LENGTH + 20, "{} characters", shown.chars().count());
+        prop_assert!(shown.starts_with('(') && shown.ends_with(')'), "{}", shown);
+    }
+}
