@@ -20,7 +20,7 @@ install_packages() {
         die "missing, and only root on Debian can install it here: apt-get install ${missing[*]%%|*}" 69
     fi
     say install "${missing[*]%%|*}"
-    # A subshell, for the sake of its trap.
+    # A subshell, for the sake of its trap. (Before `||`, bash ignores `set -e`: the steps inside leave by themselves.)
     (install_missing "${missing[@]}") || die "apt-get failed (see above); by hand: apt-get install ${missing[*]%%|*}" 69
 }
 
@@ -36,13 +36,13 @@ as_root() {
 
 install_missing() {
     local package packages=() units=()
-    as_root apt-get update -qq
+    as_root apt-get update -qq || exit
     for package in "$@"; do packages+=("$(first_available "$package")"); done
     for package in redis-server postgresql; do
         [[ " ${packages[*]} " == *" $package "* && ! -e /lib/systemd/system/$package.service ]] && units+=("$package")
     done
-    forbid_service_starts
     trap allow_service_starts EXIT
+    forbid_service_starts || exit
     # Debian's many lines are only of interest when it fails.
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
         -o DPkg::Lock::Timeout=300 "${packages[@]}" >"$state/install.log" 2>&1 || {
@@ -71,11 +71,11 @@ forbid_service_starts() {
     local answer=0
     if [[ -e $service_policy ]]; then
         "$service_policy" redis-server start >/dev/null 2>&1 || answer=$?
-        [[ $answer == 101 ]] || die "$service_policy would let the new packages start their services; install them yourself"
+        [[ $answer == 101 ]] ||
+            die "$service_policy would let the new packages start their services; install them yourself"
     else
         service_policy_is_ours=true
-        printf '#!/bin/sh\nexit 101\n' | as_root tee "$service_policy" >/dev/null
-        as_root chmod +x "$service_policy"
+        printf '#!/bin/sh\nexit 101\n' | as_root tee "$service_policy" >/dev/null && as_root chmod +x "$service_policy"
     fi
 }
 

@@ -4,7 +4,8 @@
 java_oldest=17
 
 kafka_packages() {
-    [[ -n $(java_program) ]] || echo 'openjdk-17-jre-headless|openjdk-21-jre-headless|openjdk-25-jre-headless|default-jre-headless'
+    [[ -n $(java_program) ]] ||
+        echo 'openjdk-17-jre-headless|openjdk-21-jre-headless|openjdk-25-jre-headless|default-jre-headless'
     kafka_is_fetched || command -v mvn >/dev/null || echo maven
 }
 
@@ -106,5 +107,7 @@ kafka_ask_versions() {
     printf '\0\0\0\012\0\022\0\0\0\0\0\001\377\377' >&3
     timeout 2 head -c 8 <&3 | od -An -tx1 -j4 | tr -d ' \n'
 }
+
+kafka_env() { print_export KAFKA_BOOTSTRAP_SERVERS "$(kafka_url)"; }
 
 kafka_url() { printf '127.0.0.1:%s' "$(port_of kafka)"; }

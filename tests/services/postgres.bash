@@ -77,16 +77,19 @@ postgres_answers() { postgres_ask postgres 'SELECT 1' >/dev/null 2>&1; }
 # The role may create databases (each test has its own) and is no superuser, as in a real installation.
 postgres_furnish() {
     [[ $(postgres_ask postgres "SELECT count(*) FROM pg_roles WHERE rolname = 'celeriac'") == 1 ]] ||
-        postgres_ask postgres 'CREATE ROLE celeriac LOGIN CREATEDB' >/dev/null
+        postgres_ask postgres 'CREATE ROLE celeriac LOGIN CREATEDB' >/dev/null || return
     [[ $(postgres_ask postgres "SELECT count(*) FROM pg_database WHERE datname = 'celeriac'") == 1 ]] ||
-        postgres_ask postgres 'CREATE DATABASE celeriac OWNER celeriac' >/dev/null
+        postgres_ask postgres 'CREATE DATABASE celeriac OWNER celeriac' >/dev/null || return
 }
 
 # The answer of role and database $1 to the statement $2. Nothing of the caller's own PG* settings may interfere.
 postgres_ask() {
-    env -i "$(postgres_program psql)" --no-psqlrc -qtA "postgres://$1@127.0.0.1:$(port_of postgres)/$1?connect_timeout=5" \
-        -c "$2"
+    local address
+    address="postgres://$1@127.0.0.1:$(port_of postgres)/$1?connect_timeout=5"
+    env -i "$(postgres_program psql)" --no-psqlrc -qtA "$address" -c "$2"
 }
+
+postgres_env() { print_export DATABASE_URL "$(postgres_url)"; }
 
 postgres_url() { printf 'postgres://celeriac@127.0.0.1:%s/celeriac' "$(port_of postgres)"; }
 

@@ -23,6 +23,7 @@ start() {
     local name=$1
     is_running "$name" && return
     settle_port "$name"
+    [[ $name != kafka ]] || settle_port kafka-controller
     rm -f "$state/$name/pid"
     setsid "$here/services" keep "$name" </dev/null >>"$(log_of "$name")" 2>&1 9>&- &
     keeper_pids[$name]=$!
@@ -57,7 +58,7 @@ await_answer() {
         fi
         sleep 0.1
     done
-    if declare -F "${name}_furnish" >/dev/null; then "${name}_furnish"; fi
+    if declare -F "${name}_furnish" >/dev/null; then "${name}_furnish" || return; fi
     say "$name" "running  $("${name}_url")"
 }
 
@@ -95,7 +96,7 @@ crash() {
         return
     fi
     pid=$(pid_of "$name")
-    children=$(ps -o pid= --ppid "$pid" || true)
+    children=$(cat "/proc/$pid/task/$pid/children")
     # shellcheck disable=SC2086  # a list of numbers
     kill -s KILL "$pid" $children 2>/dev/null || true
     # All of them: PostgreSQL does not start again while a child holds the old shared memory.

@@ -16,4 +16,9 @@ redis_run() {
 
 redis_answers() { [[ $(redis-cli -h 127.0.0.1 -p "$(port_of redis)" ping 2>/dev/null) == PONG ]]; }
 
+redis_env() {
+    print_export CELERY_BROKER_URL "$(redis_url)/0"
+    print_export CELERY_RESULT_BACKEND "$(redis_url)/1"
+}
+
 redis_url() { printf 'redis://127.0.0.1:%s' "$(port_of redis)"; }
