@@ -88,16 +88,16 @@ impl Bound<'_> {
     }
 }
 
-/// The argument whose type is wrong: the one that can be replaced by null to get another error.
-fn culprit<P: DeserializeOwned>(bound: &Map<String, Value>, error: &str) -> Option<String> {
-    bound.keys().find_map(|name| {
-        let mut other = bound.clone();
-        other.insert(name.clone(), Value::Null);
-        match serde_json::from_value::<P>(Value::Object(other)) {
-            Ok(_) => Some(name.clone()),
-            Err(changed) => (changed.to_string() != error).then(|| name.clone()),
-        }
-    })
+/// The argument whose type is wrong. Arguments are read in order, up to the wrong one: so it is the last
+/// one whose replacement leads to another error.
+fn culprit<P: DeserializeOwned>(given: &Map<String, Value>, error: &str) -> Option<String> {
+    let changes_the_error = |name: &&String| {
+        let mut other = given.clone();
+        other.insert((*name).clone(), Value::Null);
+        let read = serde_json::from_value::<P>(Value::Object(other));
+        read.map_or_else(|changed| changed.to_string() != error, |_| true)
+    };
+    given.keys().rev().find(changes_the_error).cloned()
 }
 
 fn plural(count: usize) -> &'static str {

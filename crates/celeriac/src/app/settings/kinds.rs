@@ -209,7 +209,7 @@ pub(crate) struct BrokerUrl;
 
 impl Kind for BrokerUrl {
     type Value = String;
-    const EXPECTED: &'static str = "a URL like \"redis://:password@host:6379/0\"";
+    const EXPECTED: &'static str = "a URL like \"redis://host:6379/0\"";
 
     fn read(toml: &Value) -> Option<String> {
         toml.as_str()
@@ -229,7 +229,7 @@ pub(crate) struct BackendUrl;
 impl Kind for BackendUrl {
     type Value = Option<String>;
     const EXPECTED: &'static str =
-        "a URL like \"redis://:password@host:6379/1\", or \"disabled://\" for no results";
+        "a URL like \"redis://host:6379/1\", or \"disabled://\" for no results";
 
     fn read(toml: &Value) -> Option<Option<String>> {
         match toml.as_str().map(str::trim)? {

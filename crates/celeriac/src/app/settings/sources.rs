@@ -85,7 +85,7 @@ pub struct LoadedSettings {
 #[non_exhaustive]
 pub enum SettingsError {
     /// The file that was named, or that is in the working directory, cannot be read.
-    #[error("cannot read the settings file {}: {source}", path.display())]
+    #[error("cannot read the settings file {}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,

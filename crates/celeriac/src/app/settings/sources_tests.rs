@@ -181,11 +181,12 @@ fn a_file_that_was_named_and_is_missing_is_an_error() {
         config: Some(PathBuf::from("/nowhere/celeriac.toml")),
         ..Sources::default()
     };
-    let text = load("", &[], sources).unwrap_err().to_string();
+    let error = load("", &[], sources).unwrap_err();
     assert_eq!(
-        text,
-        "cannot read the settings file /nowhere/celeriac.toml: No such file or directory (os error 2)"
+        error.to_string(),
+        "cannot read the settings file /nowhere/celeriac.toml"
     );
+    assert!(std::error::Error::source(&error).is_some());
 }
 
 #[test]
@@ -208,7 +209,7 @@ fn the_flag_or_variable_that_is_wrong_is_named() {
     assert_eq!(
         variable.to_string(),
         "environment variable CELERY_RESULT_BACKEND: result_backend = \"nonsense\": expected a URL like \
-         \"redis://:password@host:6379/1\", or \"disabled://\" for no results"
+         \"redis://host:6379/1\", or \"disabled://\" for no results"
     );
 }
 
