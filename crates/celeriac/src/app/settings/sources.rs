@@ -149,7 +149,7 @@ impl Settings {
     ) -> Result<LoadedSettings, SettingsError> {
         // As in Celery and click, a variable that is empty is not set.
         let environment = |name: &str| environment(name).filter(|value| !value.is_empty());
-        let file = find_file(sources, &environment, directory);
+        let file = find_file(sources, environment, directory);
         let mut settings = Self::default();
         let mut tables = Table::new();
         if let Some(path) = &file {

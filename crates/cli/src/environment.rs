@@ -1,0 +1,26 @@
+//! Celery's variables for options: `CELERY_<COMMAND>_<OPTION>`, as `CELERY_WORKER_CONCURRENCY`.
+//!
+//! Counterpart: click's `auto_envvar_prefix="CELERY"` in `celery/bin/celery.py` @ 5.7.0.
+
+use std::env;
+
+use clap::Command;
+
+/// Lets each option of `command` that has a value be set by its variable. An empty variable is not set,
+/// as in click.
+pub(crate) fn with_variables(command: Command) -> Command {
+    let name = command.get_name().to_ascii_uppercase();
+    command.mut_args(|arg| {
+        if !arg.get_action().takes_values() || arg.is_positional() {
+            return arg;
+        }
+        let variable = format!(
+            "CELERY_{name}_{}",
+            arg.get_id().as_str().to_ascii_uppercase()
+        );
+        match env::var_os(&variable) {
+            Some(value) if !value.is_empty() => arg.env(variable).hide_env(true),
+            _ => arg,
+        }
+    })
+}

@@ -1,0 +1,254 @@
+//! What signals mean: to a worker, and to the program's own commands.
+//!
+//! | signal | worker | exit code |
+//! | --- | --- | --- |
+//! | TERM | warm: finish what runs | 0 |
+//! | first INT (Ctrl+C) | warm | 1 |
+//! | second INT, or QUIT | cold: give everything back at once | 1 after INT, else 0 |
+//! | then once more | says that it is at it | |
+//! | and again | ends at once | 1 |
+//!
+//! `REMAP_SIGTERM=SIGQUIT` makes TERM a QUIT. Counterpart: `celery/apps/worker.py` @ 5.7.0, its lines on
+//! stdout and its exit codes as measured.
+
+use std::env;
+use std::io;
+
+use celeriac::Shutdown;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::exit::ExitStatus;
+use crate::output;
+
+const WARM: &str = "worker: Warm shutdown (MainProcess)";
+const COLD: &str = "worker: Cold shutdown (MainProcess)";
+const COLD_NEXT: &str =
+    "worker: Hitting Ctrl+C again will initiate cold shutdown, terminating all running tasks!";
+const LAST_NEXT: &str = "worker: Hitting Ctrl+C again will terminate all running tasks!";
+const WAITING: &str = "Waiting gracefully for cold shutdown to complete...";
+
+/// A signal that stops a worker.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Stop {
+    Term,
+    Int,
+    Quit,
+}
+
+/// What a signal makes the worker do.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Order {
+    Warm,
+    Cold,
+    /// Nothing more than what is already being done.
+    None,
+    AtOnce,
+}
+
+/// How far stopping has come.
+#[derive(Debug, Default)]
+struct Stopping {
+    is_term_quit: bool,
+    is_interrupted: bool,
+    cold_signals: usize,
+}
+
+impl Stopping {
+    fn on(&mut self, stop: Stop) -> (Vec<&'static str>, Order) {
+        match stop {
+            Stop::Term if self.is_term_quit => self.on(Stop::Quit),
+            Stop::Term => {
+                let order = if self.cold_signals == 0 {
+                    Order::Warm
+                } else {
+                    Order::None
+                };
+                (vec![WARM], order)
+            }
+            Stop::Int if !self.is_interrupted && self.cold_signals == 0 => {
+                self.is_interrupted = true;
+                (vec![COLD_NEXT, WARM], Order::Warm)
+            }
+            Stop::Int => self.colder(),
+            Stop::Quit => {
+                let (mut lines, order) = self.colder();
+                lines.push(COLD);
+                (lines, order)
+            }
+        }
+    }
+
+    fn colder(&mut self) -> (Vec<&'static str>, Order) {
+        self.cold_signals += 1;
+        match self.cold_signals {
+            1 => (vec![LAST_NEXT], Order::Cold),
+            2 => (vec![WAITING], Order::None),
+            _ => (vec![], Order::AtOnce),
+        }
+    }
+
+    fn status(&self) -> ExitStatus {
+        if self.is_interrupted {
+            ExitStatus::Failed
+        } else {
+            ExitStatus::Ok
+        }
+    }
+}
+
+/// The signals of a worker. From its making on they no longer end the process by themselves.
+pub(crate) struct WorkerSignals {
+    term: Signal,
+    int: Signal,
+    quit: Signal,
+    stopping: Stopping,
+}
+
+impl WorkerSignals {
+    /// Begins to listen.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub(crate) fn listen() -> io::Result<Self> {
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+            stopping: Stopping {
+                is_term_quit: env::var("REMAP_SIGTERM").is_ok_and(|value| value == "SIGQUIT"),
+                ..Stopping::default()
+            },
+        })
+    }
+
+    /// Passes signals on to the worker, until one says that the process has to end at once.
+    ///
+    /// # Cancel safety
+    /// A signal that has been received has been passed on.
+    pub(crate) async fn pass_on(&mut self, shutdown: &Shutdown) {
+        loop {
+            let stop = tokio::select! {
+                // cancel-safe, all three: a signal stays pending until it is received.
+                _ = self.term.recv() => Stop::Term,
+                _ = self.int.recv() => Stop::Int,
+                _ = self.quit.recv() => Stop::Quit,
+            };
+            let (lines, order) = self.stopping.on(stop);
+            for line in lines {
+                output::to_stdout(&format!("\n{line}\n"));
+            }
+            match order {
+                Order::Warm => shutdown.warm(),
+                Order::Cold => shutdown.cold(),
+                Order::None => {}
+                Order::AtOnce => return,
+            }
+        }
+    }
+
+    /// What the process ends with once the worker has stopped.
+    pub(crate) fn status(&self) -> ExitStatus {
+        self.stopping.status()
+    }
+}
+
+/// Waits for the first INT (Ctrl+C) or TERM: time for a command to stop cleanly. From the first call on,
+/// a first one no longer ends the process by itself; one that comes after it ends it at once, with exit
+/// code 130 (INT) or 143 (TERM).
+///
+/// # Errors
+/// The system refuses to tell about signals.
+///
+/// # Cancel safety
+/// Safe: a signal that comes later is received by the next call.
+pub async fn shutdown_signal() -> io::Result<()> {
+    let mut int = signal(SignalKind::interrupt())?;
+    let mut term = signal(SignalKind::terminate())?;
+    // cancel-safe, both: a signal stays pending until it is received.
+    tokio::select! {
+        _ = int.recv() => {}
+        _ = term.recv() => {}
+    }
+    output::to_stderr("\nStopping; once more to end at once.\n");
+    let again = async move {
+        let status = tokio::select! {
+            _ = int.recv() => ExitStatus::Interrupted,
+            _ = term.recv() => ExitStatus::Terminated,
+        };
+        #[expect(
+            clippy::exit,
+            reason = "whoever asks twice does not want to wait for anything"
+        )]
+        std::process::exit(status.code().into());
+    };
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it ends the process, so nothing has to wait for it"
+    )]
+    tokio::spawn(again);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What each of the signals prints and does, and the exit code at the end.
+    fn check(is_term_quit: bool, signals: &[Stop], expected: &[(&[&str], Order)], status: u8) {
+        let mut stopping = Stopping {
+            is_term_quit,
+            ..Stopping::default()
+        };
+        let seen: Vec<_> = signals.iter().map(|stop| stopping.on(*stop)).collect();
+        let expected: Vec<_> = expected
+            .iter()
+            .map(|(lines, order)| (lines.to_vec(), *order))
+            .collect();
+        assert_eq!(seen, expected, "{signals:?}");
+        assert_eq!(stopping.status().code(), status, "{signals:?}");
+    }
+
+    #[test]
+    fn signals_print_and_do_what_celerys_do() {
+        check(false, &[Stop::Term], &[(&[WARM], Order::Warm)], 0);
+        check(false, &[Stop::Int], &[(&[COLD_NEXT, WARM], Order::Warm)], 1);
+        check(
+            false,
+            &[Stop::Quit],
+            &[(&[LAST_NEXT, COLD], Order::Cold)],
+            0,
+        );
+        check(true, &[Stop::Term], &[(&[LAST_NEXT, COLD], Order::Cold)], 0);
+        check(
+            false,
+            &[Stop::Int, Stop::Int],
+            &[
+                (&[COLD_NEXT, WARM], Order::Warm),
+                (&[LAST_NEXT], Order::Cold),
+            ],
+            1,
+        );
+        check(
+            false,
+            &[Stop::Term, Stop::Quit],
+            &[(&[WARM], Order::Warm), (&[LAST_NEXT, COLD], Order::Cold)],
+            0,
+        );
+    }
+
+    #[test]
+    fn whoever_keeps_asking_ends_it_at_once() {
+        check(
+            false,
+            &[Stop::Int, Stop::Int, Stop::Int, Stop::Term, Stop::Int],
+            &[
+                (&[COLD_NEXT, WARM], Order::Warm),
+                (&[LAST_NEXT], Order::Cold),
+                (&[WAITING], Order::None),
+                (&[WARM], Order::None),
+                (&[], Order::AtOnce),
+            ],
+            1,
+        );
+    }
+}
