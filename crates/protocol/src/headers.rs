@@ -212,6 +212,7 @@ impl TimeLimit {
             other => Err(wrong_kind("headers", "timelimit", EXPECTED, Some(other))),
         };
         match limits {
+            // Python takes an empty list for no limits.
             [] => Ok(Self::default()),
             [hard, soft] => Ok(Self {
                 hard: number(hard)?,

@@ -215,12 +215,12 @@ mod tests {
 
     use super::*;
 
-    fn envelope(headers: Value, body: &str) -> Envelope {
+    fn envelope(headers: &Value, body: &str) -> Envelope {
         let message = json!({"body": body, "content-type": "application/json", "headers": headers, "properties": {}});
         Envelope::parse(message.to_string().as_bytes()).unwrap()
     }
 
-    fn refusal(headers: Value, body: &str) -> String {
+    fn refusal(headers: &Value, body: &str) -> String {
         TaskMessage::from_envelope(&envelope(headers, body))
             .unwrap_err()
             .to_string()
@@ -276,7 +276,7 @@ mod tests {
                 "the signature is a number, expected an object",
             ),
             (
-                v2.clone(),
+                v2,
                 r#"[[], {}, {"callbacks": [{}]}]"#,
                 "signature.task is missing, expected a string",
             ),
@@ -301,14 +301,14 @@ mod tests {
                 "the body is compressed with application/x-gzip; send it with task_compression = None",
             ),
         ] {
-            assert_eq!(refusal(headers, body), reason);
+            assert_eq!(refusal(&headers, body), reason);
         }
     }
 
     #[test]
     fn an_old_message_without_the_newer_headers_is_read() {
         let old = envelope(
-            json!({"task": "t", "id": "1", "lang": "py"}),
+            &json!({"task": "t", "id": "1", "lang": "py"}),
             "[[1], {}, null]",
         );
         let task = TaskMessage::from_envelope(&old).unwrap();
@@ -325,7 +325,7 @@ mod tests {
     fn a_header_of_an_unexpected_type_that_decides_nothing_is_passed_on() {
         let headers =
             json!({"task": "t", "id": "1", "shadow": ["odd"], "origin": 7, "stamps": null});
-        let task = TaskMessage::from_envelope(&envelope(headers.clone(), "[[], {}, {}]")).unwrap();
+        let task = TaskMessage::from_envelope(&envelope(&headers, "[[], {}, {}]")).unwrap();
         assert_eq!(task.headers.shadow, None);
         assert_eq!(Value::Object(task.headers.to_map()), headers);
     }
@@ -334,7 +334,7 @@ mod tests {
     fn the_headers_of_a_mixed_message_win_over_its_body() {
         let body = r#"{"task": "old", "id": "old", "args": [1], "kwargs": {"k": 2}, "retries": 3}"#;
         let task =
-            TaskMessage::from_envelope(&envelope(json!({"task": "t", "id": "1"}), body)).unwrap();
+            TaskMessage::from_envelope(&envelope(&json!({"task": "t", "id": "1"}), body)).unwrap();
         assert_eq!(
             (
                 task.headers.task.as_str(),
@@ -344,8 +344,8 @@ mod tests {
             ("t", "1", 3)
         );
         assert_eq!(
-            (task.args, task.kwargs["k"].clone()),
-            (vec![json!(1)], json!(2))
+            (task.args, task.kwargs.get("k").cloned()),
+            (vec![json!(1)], Some(json!(2)))
         );
     }
 }

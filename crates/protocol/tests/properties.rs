@@ -1,7 +1,5 @@
 //! What holds for any input: nothing panics, reading undoes writing, writing undoes reading.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
-
 use std::sync::LazyLock;
 
 use celeriac_protocol::{
@@ -212,6 +210,8 @@ proptest! {
 
     #[test]
     fn headers_in_any_order_are_passed_on(headers in any_headers()) {
+        // An empty list of time limits means the same as none, and is written as [null, null].
+        prop_assume!(headers.get("timelimit") != Some(&Value::Array(Vec::new())));
         let text = json::to_python_string(&headers);
         if let Ok(read) = Headers::from_map(headers) {
             prop_assert_eq!(json::to_python_string(&read.to_map()), text);
