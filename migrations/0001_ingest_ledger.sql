@@ -39,9 +39,8 @@ create table ingest_files (
     -- second is found again after a crash. Both empty: there was nothing that may be moved (a link, a directory).
     quarantine_path text,
     moved_at        timestamptz,
+    -- The task that gave the verdict, and when.
     task_id         text,
-    -- The message was handed out at received_at; the verdict stands since recorded_at.
-    received_at     timestamptz not null,
     recorded_at     timestamptz not null default now(),
     -- Identity of the file while it lies at its path (a hash of path, inode, modification time and content; made by
     -- the worker). It makes a second delivery of the same file find this row instead of adding one. A hash, because a

@@ -79,7 +79,16 @@ fn aggregate(device: &str, metric: &'static str, mut values: Vec<f64>) -> Option
         (squares / (count - 1) as f64).sqrt()
     });
     let median = median(&mut values);
-    Some(Aggregate { device: device.to_owned(), metric, min, max, mean, std_dev, median, count })
+    Some(Aggregate {
+        device: device.to_owned(),
+        metric,
+        min,
+        max,
+        mean,
+        std_dev,
+        median,
+        count,
+    })
 }
 
 /// Neumaier's sum: the error does not grow with the number of values.
@@ -87,7 +96,11 @@ fn sum(values: impl Iterator<Item = f64>) -> f64 {
     let (mut total, mut lost) = (0.0_f64, 0.0_f64);
     for value in values {
         let next = total + value;
-        lost += if total.abs() >= value.abs() { (total - next) + value } else { (value - next) + total };
+        lost += if total.abs() >= value.abs() {
+            (total - next) + value
+        } else {
+            (value - next) + total
+        };
         total = next;
     }
     total + lost
@@ -111,7 +124,13 @@ mod tests {
     use super::*;
 
     fn reading(device: &str, value: f64) -> Reading<'_> {
-        Reading { ts_micros: 0, device, light: false, motion: false, metrics: [value; 5] }
+        Reading {
+            ts_micros: 0,
+            device,
+            light: false,
+            motion: false,
+            metrics: [value; 5],
+        }
     }
 
     fn of(values: &[f64]) -> Aggregate {
@@ -121,7 +140,17 @@ mod tests {
     #[test]
     fn one_row_has_no_deviation() {
         let one = of(&[22.7]);
-        assert_eq!((one.min, one.max, one.mean, one.std_dev, one.median, one.count), (22.7, 22.7, 22.7, None, 22.7, 1));
+        assert_eq!(
+            (
+                one.min,
+                one.max,
+                one.mean,
+                one.std_dev,
+                one.median,
+                one.count
+            ),
+            (22.7, 22.7, 22.7, None, 22.7, 1)
+        );
     }
 
     #[test]
@@ -135,7 +164,10 @@ mod tests {
     #[test]
     fn equal_values_have_themselves_as_mean_and_no_spread() {
         let same = of(&[0.1; 3]);
-        assert_eq!((same.mean, same.std_dev, same.median), (0.1, Some(0.0), 0.1));
+        assert_eq!(
+            (same.mean, same.std_dev, same.median),
+            (0.1, Some(0.0), 0.1)
+        );
     }
 
     #[test]
@@ -151,7 +183,10 @@ mod tests {
         }
         assert_eq!(aggregator.devices(), 2);
         let rows = aggregator.finish();
-        let keys: Vec<_> = rows.iter().map(|row| (row.device.as_str(), row.metric, row.count)).collect();
+        let keys: Vec<_> = rows
+            .iter()
+            .map(|row| (row.device.as_str(), row.metric, row.count))
+            .collect();
         assert_eq!(keys[0], ("a", "co", 1));
         assert_eq!(keys[9], ("b", "temp", 2));
         assert_eq!(keys.len(), 10);

@@ -47,7 +47,9 @@ enum Header {
 
 impl<R> fmt::Debug for SensorReader<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SensorReader").field("report", &self.report).finish_non_exhaustive()
+        f.debug_struct("SensorReader")
+            .field("report", &self.report)
+            .finish_non_exhaustive()
     }
 }
 
@@ -62,7 +64,12 @@ impl<R: Read> SensorReader<R> {
             .terminator(Terminator::Any(b'\n'))
             .buffer_capacity(64 << 10)
             .from_reader(Scanner::new(input));
-        Self { csv, record: ByteRecord::new(), header: Header::Unread, report: Report::default() }
+        Self {
+            csv,
+            record: ByteRecord::new(),
+            header: Header::Unread,
+            report: Report::default(),
+        }
     }
 
     /// The next row, or what stands in its place.
@@ -89,10 +96,12 @@ impl<R: Read> SensorReader<R> {
             self.report.add(nul(line, &self.record, columns));
             return Ok(Item::Refused);
         }
-        Ok(match reading::judge(&self.record, columns, line, &mut self.report) {
-            Some(reading) => Item::Row(line, reading),
-            None => Item::Refused,
-        })
+        Ok(
+            match reading::judge(&self.record, columns, line, &mut self.report) {
+                Some(reading) => Item::Row(line, reading),
+                None => Item::Refused,
+            },
+        )
     }
 
     /// Reads what is left and says what was wrong; a file without a header is [`Reason::Empty`].
@@ -115,7 +124,8 @@ impl<R: Read> SensorReader<R> {
     fn read_header(&mut self) -> io::Result<Header> {
         let (line, has_nul) = match self.csv.get_mut().advance()? {
             Scanned::End => {
-                self.report.add(Violation::of_file(Reason::Empty, "a header line"));
+                self.report
+                    .add(Violation::of_file(Reason::Empty, "a header line"));
                 return Ok(Header::Refused);
             }
             Scanned::Flawed(violation) => {
@@ -126,7 +136,8 @@ impl<R: Read> SensorReader<R> {
         };
         self.csv.read_byte_record(&mut self.record)?;
         if has_nul {
-            self.report.add(nul(line, &self.record, &Columns::default()));
+            self.report
+                .add(nul(line, &self.record, &Columns::default()));
             return Ok(Header::Refused);
         }
         let columns = find_columns(&self.record, line, &mut self.report);
@@ -136,9 +147,16 @@ impl<R: Read> SensorReader<R> {
 
 /// The first field with a NUL, by its column if it is one of ours.
 fn nul(line: u64, record: &ByteRecord, columns: &Columns) -> Violation {
-    let index = record.iter().position(|field| field.contains(&0)).unwrap_or_default();
+    let index = record
+        .iter()
+        .position(|field| field.contains(&0))
+        .unwrap_or_default();
     let violation = Violation::of_line(line, Reason::Nul, "no NUL character").text(&record[index]);
-    match columns.position.iter().position(|&position| position == index) {
+    match columns
+        .position
+        .iter()
+        .position(|&position| position == index)
+    {
         Some(place) if columns.count > 0 => violation.column(COLUMN_NAMES[place]),
         _ => violation,
     }
@@ -146,15 +164,29 @@ fn nul(line: u64, record: &ByteRecord, columns: &Columns) -> Violation {
 
 /// Finds the nine columns; every missing and every doubled one is a violation.
 fn find_columns(header: &ByteRecord, line: u64, report: &mut Report) -> Option<Columns> {
-    let mut columns = Columns { count: header.len(), ..Columns::default() };
+    let mut columns = Columns {
+        count: header.len(),
+        ..Columns::default()
+    };
     for (slot, name) in columns.position.iter_mut().zip(COLUMN_NAMES) {
-        let mut places = (0..header.len()).filter(|&index| reading::trim(&header[index]) == name.as_bytes());
+        let mut places =
+            (0..header.len()).filter(|&index| reading::trim(&header[index]) == name.as_bytes());
         match (places.next(), places.next()) {
             (None, _) => report.add(
-                Violation::of_line(line, Reason::MissingColumn, format!("a column named {name:?}")).column(name),
+                Violation::of_line(
+                    line,
+                    Reason::MissingColumn,
+                    format!("a column named {name:?}"),
+                )
+                .column(name),
             ),
             (Some(_), Some(_)) => report.add(
-                Violation::of_line(line, Reason::BadHeader, format!("one column named {name:?}, not several")).column(name),
+                Violation::of_line(
+                    line,
+                    Reason::BadHeader,
+                    format!("one column named {name:?}, not several"),
+                )
+                .column(name),
             ),
             (Some(index), None) => *slot = index,
         }
@@ -169,7 +201,10 @@ mod tests {
     fn report(text: &str) -> Report {
         let mut reader = SensorReader::new(text.as_bytes());
         while !matches!(reader.read_item(), Ok(Item::End)) {}
-        reader.finish().map(|(_, report)| report).expect("memory does not fail")
+        reader
+            .finish()
+            .map(|(_, report)| report)
+            .expect("memory does not fail")
     }
 
     #[test]
@@ -183,22 +218,40 @@ mod tests {
             motion: false,
             metrics: [0.125, 50.0, 0.25, 0.5, 1.0],
         };
-        assert_eq!(reader.read_item().expect("memory does not fail"), Item::Row(2, want));
+        assert_eq!(
+            reader.read_item().expect("memory does not fail"),
+            Item::Row(2, want)
+        );
         assert_eq!(reader.read_item().expect("memory does not fail"), Item::End);
     }
 
     #[test]
     fn every_missing_and_doubled_column_is_named_and_no_row_is_judged() {
         let report = report("ts,device,co,humidity,light,lpg,motion,motion\nx\n");
-        let names: Vec<_> = report.first.iter().map(|v| (v.reason.as_str(), v.column.as_deref().unwrap_or(""))).collect();
-        assert_eq!(names, [("bad_header", "motion"), ("missing_column", "smoke"), ("missing_column", "temp")]);
+        let names: Vec<_> = report
+            .first
+            .iter()
+            .map(|v| (v.reason.as_str(), v.column.as_deref().unwrap_or("")))
+            .collect();
+        assert_eq!(
+            names,
+            [
+                ("bad_header", "motion"),
+                ("missing_column", "smoke"),
+                ("missing_column", "temp")
+            ]
+        );
     }
 
     #[test]
     fn a_header_that_cannot_be_read_is_no_missing_column() {
         for (text, reason) in [("", "empty"), ("\"ts\n", "malformed"), ("ts,\0\n", "nul")] {
             let report = report(text);
-            let reasons: Vec<_> = report.by_reason.keys().map(|reason| reason.as_str()).collect();
+            let reasons: Vec<_> = report
+                .by_reason
+                .keys()
+                .map(|reason| reason.as_str())
+                .collect();
             assert_eq!(reasons, [reason], "{text:?}");
         }
     }

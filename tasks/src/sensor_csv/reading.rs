@@ -5,7 +5,9 @@
 use csv::ByteRecord;
 
 use super::reader::Columns;
-use super::schema::{COLUMN_NAMES, DEVICE, LIGHT, MAX_DEVICE_CHARS, METRIC_PLACES, METRICS, MOTION, TS};
+use super::schema::{
+    COLUMN_NAMES, DEVICE, LIGHT, MAX_DEVICE_CHARS, METRIC_PLACES, METRICS, MOTION, TS,
+};
 use super::timestamp::{Decimal, TimestampError, parse_micros};
 use super::violation::{Reason, Report, Violation};
 
@@ -32,10 +34,17 @@ pub(crate) fn judge<'r>(
     report: &mut Report,
 ) -> Option<Reading<'r>> {
     if record.len() != columns.count {
-        report.add_with(Reason::FieldCount, || field_count(record, columns.count, line));
+        report.add_with(Reason::FieldCount, || {
+            field_count(record, columns.count, line)
+        });
         return None;
     }
-    let mut fields = Fields { record, columns, line, report };
+    let mut fields = Fields {
+        record,
+        columns,
+        line,
+        report,
+    };
     // All of them first, and only then `?`: a row may break several rules.
     let ts_micros = fields.timestamp();
     let device = fields.device();
@@ -46,14 +55,26 @@ pub(crate) fn judge<'r>(
     for (value, metric) in values.iter_mut().zip(metrics) {
         *value = metric?;
     }
-    Some(Reading { ts_micros: ts_micros?, device: device?, light: light?, motion: motion?, metrics: values })
+    Some(Reading {
+        ts_micros: ts_micros?,
+        device: device?,
+        light: light?,
+        motion: motion?,
+        metrics: values,
+    })
 }
 
 /// A field without the blanks and tabs around it.
 pub(crate) fn trim(field: &[u8]) -> &[u8] {
     let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
-    let start = field.iter().position(|byte| !is_blank(byte)).unwrap_or(field.len());
-    let end = field.iter().rposition(|byte| !is_blank(byte)).map_or(start, |last| last + 1);
+    let start = field
+        .iter()
+        .position(|byte| !is_blank(byte))
+        .unwrap_or(field.len());
+    let end = field
+        .iter()
+        .rposition(|byte| !is_blank(byte))
+        .map_or(start, |last| last + 1);
     &field[start..end]
 }
 
@@ -68,7 +89,9 @@ struct Fields<'r, 'a> {
 impl<'r> Fields<'r, '_> {
     fn timestamp(&mut self) -> Option<i64> {
         let text = self.field(TS);
-        parse_micros(text).map_err(|error| self.refuse(TS, Reason::BadTs, text, || timestamp_rule(error))).ok()
+        parse_micros(text)
+            .map_err(|error| self.refuse(TS, Reason::BadTs, text, || timestamp_rule(error)))
+            .ok()
     }
 
     fn device(&mut self) -> Option<&'r str> {
@@ -88,7 +111,9 @@ impl<'r> Fields<'r, '_> {
         let text = self.field(place);
         let value = parse_bool(text);
         if value.is_none() {
-            self.refuse(place, Reason::BadBool, text, || "true, false, 1 or 0".to_owned());
+            self.refuse(place, Reason::BadBool, text, || {
+                "true, false, 1 or 0".to_owned()
+            });
         }
         value
     }
@@ -97,7 +122,9 @@ impl<'r> Fields<'r, '_> {
         let (metric, place) = (METRICS[index], METRIC_PLACES[index]);
         let text = self.field(place);
         let Some(value) = parse_number(text) else {
-            self.refuse(place, Reason::BadNumber, text, || "a finite decimal number".to_owned());
+            self.refuse(place, Reason::BadNumber, text, || {
+                "a finite decimal number".to_owned()
+            });
             return None;
         };
         if !metric.contains(value) {
@@ -109,12 +136,20 @@ impl<'r> Fields<'r, '_> {
     }
 
     fn field(&self, place: usize) -> &'r [u8] {
-        trim(self.record.get(self.columns.position[place]).unwrap_or_default())
+        trim(
+            self.record
+                .get(self.columns.position[place])
+                .unwrap_or_default(),
+        )
     }
 
     fn refuse(&mut self, place: usize, reason: Reason, text: &[u8], rule: impl FnOnce() -> String) {
         let (line, column) = (self.line, COLUMN_NAMES[place]);
-        self.report.add_with(reason, || Violation::of_line(line, reason, rule()).column(column).text(text));
+        self.report.add_with(reason, || {
+            Violation::of_line(line, reason, rule())
+                .column(column)
+                .text(text)
+        });
     }
 }
 
@@ -126,7 +161,9 @@ fn timestamp_rule(error: TimestampError) -> String {
 }
 
 fn is_device(device: &str) -> bool {
-    !device.is_empty() && !device.contains(['\n', '\r']) && device.chars().count() <= MAX_DEVICE_CHARS
+    !device.is_empty()
+        && !device.contains(['\n', '\r'])
+        && device.chars().count() <= MAX_DEVICE_CHARS
 }
 
 fn parse_bool(text: &[u8]) -> Option<bool> {
@@ -155,20 +192,42 @@ fn field_count(record: &ByteRecord, expected: usize, line: u64) -> Violation {
 mod tests {
     use super::*;
 
-    const COLUMNS: Columns = Columns { position: [0, 1, 2, 3, 4, 5, 6, 7, 8], count: 9 };
+    const COLUMNS: Columns = Columns {
+        position: [0, 1, 2, 3, 4, 5, 6, 7, 8],
+        count: 9,
+    };
 
     fn reasons(fields: &[&str]) -> Vec<(String, &'static str)> {
         let mut report = Report::default();
         let record = ByteRecord::from(fields.to_vec());
         let reading = judge(&record, &COLUMNS, 7, &mut report);
         assert_eq!(reading.is_some(), report.is_empty());
-        assert!(report.first.iter().all(|violation| violation.line == Some(7)));
-        report.first.into_iter().map(|v| (v.column.unwrap_or_default(), v.reason.as_str())).collect()
+        assert!(
+            report
+                .first
+                .iter()
+                .all(|violation| violation.line == Some(7))
+        );
+        report
+            .first
+            .into_iter()
+            .map(|v| (v.column.unwrap_or_default(), v.reason.as_str()))
+            .collect()
     }
 
     #[test]
     fn every_field_of_a_row_is_judged() {
-        let found = reasons(&["yesterday", "", "-0.1", "NaN", "maybe", "1e999", "2", "", "50.000001"]);
+        let found = reasons(&[
+            "yesterday",
+            "",
+            "-0.1",
+            "NaN",
+            "maybe",
+            "1e999",
+            "2",
+            "",
+            "50.000001",
+        ]);
         let want = [
             ("ts", "bad_ts"),
             ("device", "bad_device"),
@@ -180,12 +239,28 @@ mod tests {
             ("smoke", "bad_number"),
             ("temp", "out_of_range"),
         ];
-        assert_eq!(found, want.map(|(column, reason)| (column.to_owned(), reason)));
+        assert_eq!(
+            found,
+            want.map(|(column, reason)| (column.to_owned(), reason))
+        );
     }
 
     #[test]
     fn blanks_around_a_value_do_not_count() {
-        assert!(reasons(&[" 1594512094", "\tb8 27 ", " 1 ", "0", " TRUE", "1e-3", "False ", ".5", "-0.0"]).is_empty());
+        assert!(
+            reasons(&[
+                " 1594512094",
+                "\tb8 27 ",
+                " 1 ",
+                "0",
+                " TRUE",
+                "1e-3",
+                "False ",
+                ".5",
+                "-0.0"
+            ])
+            .is_empty()
+        );
     }
 
     #[test]
@@ -193,7 +268,22 @@ mod tests {
         for text in ["5", "+5", "5.", ".5", "5e0", "5E+1", "0005", "1e-400"] {
             assert!(parse_number(text.as_bytes()).is_some(), "{text:?}");
         }
-        for text in ["", "nan", "inf", "-Infinity", "1e999", "5_1", "0x5", "5,1", "22.7C", "1e", "٣", "NULL", "+", "1 2"] {
+        for text in [
+            "",
+            "nan",
+            "inf",
+            "-Infinity",
+            "1e999",
+            "5_1",
+            "0x5",
+            "5,1",
+            "22.7C",
+            "1e",
+            "٣",
+            "NULL",
+            "+",
+            "1 2",
+        ] {
             assert_eq!(parse_number(text.as_bytes()), None, "{text:?}");
         }
     }

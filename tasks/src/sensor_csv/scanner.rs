@@ -68,7 +68,13 @@ struct Progress {
 }
 
 impl Progress {
-    const START: Self = Self { place: Place::FieldStart, scanned: 0, lines: 0, has_nul: false, flaw: None };
+    const START: Self = Self {
+        place: Place::FieldStart,
+        scanned: 0,
+        lines: 0,
+        has_nul: false,
+        flaw: None,
+    };
 }
 
 /// Finds records in a stream of bytes; as [`Read`] it yields the record last found, ended by one LF.
@@ -140,27 +146,36 @@ impl<R: Read> Scanner<R> {
             self.start = self.end;
             self.fill()?;
         }
-        Ok(Digest { sha256: self.hash.finalize().into(), size_bytes: self.size_bytes })
+        Ok(Digest {
+            sha256: self.hash.finalize().into(),
+            size_bytes: self.size_bytes,
+        })
     }
 
     fn judge(&mut self, body: (usize, usize), line: u64, progress: &Progress) -> Scanned {
         let bytes = &self.buffer[body.0..body.1];
         // Before the quotes: that it is no text says more about a gzip file than what its bytes look like.
         if std::str::from_utf8(bytes).is_err() {
-            return Scanned::Flawed(Violation::of_line(line, Reason::Encoding, "text in UTF-8").text(bytes));
+            return Scanned::Flawed(
+                Violation::of_line(line, Reason::Encoding, "text in UTF-8").text(bytes),
+            );
         }
         if let Some(rule) = progress.flaw {
             return Scanned::Flawed(Violation::of_line(line, Reason::Malformed, rule).text(bytes));
         }
         self.record = body;
         self.owes_newline = true;
-        Scanned::Record { line, has_nul: progress.has_nul }
+        Scanned::Record {
+            line,
+            has_nul: progress.has_nul,
+        }
     }
 
     /// The record is longer than the limit: what follows cannot be told apart any more.
     fn give_up(&mut self) -> io::Result<Scanned> {
         let rule = format!("at most {MAX_RECORD_BYTES} bytes in a record (is a quote not closed?)");
-        let violation = Violation::of_line(self.line, Reason::Malformed, rule).text(&self.buffer[self.start..self.end]);
+        let violation = Violation::of_line(self.line, Reason::Malformed, rule)
+            .text(&self.buffer[self.start..self.end]);
         while !self.at_eof {
             self.start = self.end;
             self.fill()?;
@@ -299,7 +314,11 @@ fn step(byte: u8, progress: &mut Progress) {
             if place == Place::QuoteSeen {
                 progress.flaw = progress.flaw.or(Some("nothing behind a closing quote"));
             }
-            if place == Place::Quoted { Place::Quoted } else { Place::Bare }
+            if place == Place::Quoted {
+                Place::Quoted
+            } else {
+                Place::Bare
+            }
         }
     };
 }
@@ -346,7 +365,10 @@ mod tests {
             match scanner.advance().expect("memory does not fail") {
                 Scanned::End => break,
                 Scanned::Flawed(violation) => {
-                    found.push((violation.line.unwrap_or(0), format!("!{}", violation.reason.as_str())));
+                    found.push((
+                        violation.line.unwrap_or(0),
+                        format!("!{}", violation.reason.as_str()),
+                    ));
                 }
                 Scanned::Record { line, .. } => {
                     let mut text = vec![0; 2 << 20];
@@ -359,18 +381,35 @@ mod tests {
     }
 
     fn check(bytes: &[u8], expected: &[(u64, &str)]) {
-        let expected: Vec<(u64, String)> = expected.iter().map(|(line, text)| (*line, (*text).to_owned())).collect();
+        let expected: Vec<(u64, String)> = expected
+            .iter()
+            .map(|(line, text)| (*line, (*text).to_owned()))
+            .collect();
         for drip in [1, 2, 3, 7, 1 << 20] {
             let (found, digest) = records(bytes, drip);
-            assert_eq!(found, expected, "{:?} in pieces of {drip}", String::from_utf8_lossy(bytes));
+            assert_eq!(
+                found,
+                expected,
+                "{:?} in pieces of {drip}",
+                String::from_utf8_lossy(bytes)
+            );
             let sha256: [u8; 32] = Sha256::digest(bytes).into();
-            assert_eq!(digest, Digest { sha256, size_bytes: bytes.len() as u64 });
+            assert_eq!(
+                digest,
+                Digest {
+                    sha256,
+                    size_bytes: bytes.len() as u64
+                }
+            );
         }
     }
 
     #[test]
     fn lines_end_in_lf_crlf_cr_or_nothing() {
-        check(b"a,b\nc\r\nd\re", &[(1, "a,b\n"), (2, "c\n"), (3, "d\n"), (4, "e\n")]);
+        check(
+            b"a,b\nc\r\nd\re",
+            &[(1, "a,b\n"), (2, "c\n"), (3, "d\n"), (4, "e\n")],
+        );
         check(b"", &[]);
         check(b"\xef\xbb\xbfa\n", &[(1, "a\n")]);
         check(b"\xef\xbb", &[(1, "!encoding")]);
@@ -384,7 +423,10 @@ mod tests {
     #[test]
     fn line_breaks_in_quotes_belong_to_the_field() {
         check(b"\"a\nb\r\nc\"\nd\n", &[(1, "\"a\nb\r\nc\"\n"), (4, "d\n")]);
-        check(b"\"a\"\"\n\"\"b\",\"\"\nd", &[(1, "\"a\"\"\n\"\"b\",\"\"\n"), (3, "d\n")]);
+        check(
+            b"\"a\"\"\n\"\"b\",\"\"\nd",
+            &[(1, "\"a\"\"\n\"\"b\",\"\"\n"), (3, "d\n")],
+        );
     }
 
     #[test]
@@ -397,7 +439,10 @@ mod tests {
 
     #[test]
     fn bytes_that_are_not_utf8_spoil_their_record_only() {
-        check(b"a\nb\xff\nc\n", &[(1, "a\n"), (2, "!encoding"), (3, "c\n")]);
+        check(
+            b"a\nb\xff\nc\n",
+            &[(1, "a\n"), (2, "!encoding"), (3, "c\n")],
+        );
     }
 
     #[test]
@@ -422,7 +467,11 @@ mod tests {
     fn memory_stays_small_for_one_endless_line() {
         let mut scanner = Scanner::new(io::repeat(b'x').take(200 << 20));
         assert!(matches!(scanner.advance(), Ok(Scanned::Flawed(_))));
-        assert!(scanner.buffer.capacity() < 4 * MAX_RECORD_BYTES, "{}", scanner.buffer.capacity());
+        assert!(
+            scanner.buffer.capacity() < 4 * MAX_RECORD_BYTES,
+            "{}",
+            scanner.buffer.capacity()
+        );
     }
 
     proptest! {

@@ -66,10 +66,18 @@ mod tests {
 
     #[test]
     fn columns_are_the_nine_of_the_public_data_set() {
-        let want = ["ts", "device", "co", "humidity", "light", "lpg", "motion", "smoke", "temp"];
+        let want = [
+            "ts", "device", "co", "humidity", "light", "lpg", "motion", "smoke", "temp",
+        ];
         assert_eq!(COLUMN_NAMES, want);
-        assert_eq!([TS, DEVICE, LIGHT, MOTION].map(|place| want[place]), ["ts", "device", "light", "motion"]);
-        assert_eq!(METRIC_PLACES.map(|place| want[place]), METRICS.map(|metric| metric.name));
+        assert_eq!(
+            [TS, DEVICE, LIGHT, MOTION].map(|place| want[place]),
+            ["ts", "device", "light", "motion"]
+        );
+        assert_eq!(
+            METRIC_PLACES.map(|place| want[place]),
+            METRICS.map(|metric| metric.name)
+        );
     }
 
     #[test]

@@ -32,12 +32,21 @@ impl<'t> Decimal<'t> {
         if whole.is_empty() && fraction.is_empty() {
             return None;
         }
-        Some(Self { negative, whole, fraction, exponent: parse_exponent(rest)? })
+        Some(Self {
+            negative,
+            whole,
+            fraction,
+            exponent: parse_exponent(rest)?,
+        })
     }
 
     fn digit(&self, index: usize) -> u8 {
         let whole = self.whole.len();
-        let digit = if index < whole { self.whole[index] } else { self.fraction[index - whole] };
+        let digit = if index < whole {
+            self.whole[index]
+        } else {
+            self.fraction[index - whole]
+        };
         digit - b'0'
     }
 
@@ -50,7 +59,10 @@ impl<'t> Decimal<'t> {
         let first = (0..self.digits()).find(|&index| self.digit(index) != 0);
         let Some(first) = first else { return Some(0) };
         // How many digits, counted from the first one written, stand before the point of the result.
-        let point = i64::try_from(self.whole.len()).ok()?.checked_add(self.exponent)?.checked_add(MICROS)?;
+        let point = i64::try_from(self.whole.len())
+            .ok()?
+            .checked_add(self.exponent)?
+            .checked_add(MICROS)?;
         let significant = point.checked_sub(i64::try_from(first).ok()?)?;
         if significant > MAX_DIGITS {
             return None;
@@ -60,7 +72,11 @@ impl<'t> Decimal<'t> {
         }
         let mut value: i64 = 0;
         for index in (first..).take(usize::try_from(significant).ok()?) {
-            let digit = if index < self.digits() { self.digit(index) } else { 0 };
+            let digit = if index < self.digits() {
+                self.digit(index)
+            } else {
+                0
+            };
             value = value * 10 + i64::from(digit);
         }
         if self.rounds_up(usize::try_from(point).unwrap_or(0), value) {
@@ -91,7 +107,10 @@ fn split_sign(text: &[u8]) -> (bool, &[u8]) {
 }
 
 fn split_digits(text: &[u8]) -> (&[u8], &[u8]) {
-    let end = text.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
+    let end = text
+        .iter()
+        .position(|byte| !byte.is_ascii_digit())
+        .unwrap_or(text.len());
     text.split_at(end)
 }
 
@@ -106,7 +125,9 @@ fn parse_exponent(text: &[u8]) -> Option<i64> {
     if digits.is_empty() || !tail.is_empty() {
         return None;
     }
-    let size = digits.iter().fold(0_i64, |size, digit| (size * 10 + i64::from(digit - b'0')).min(i64::from(i32::MAX)));
+    let size = digits.iter().fold(0_i64, |size, digit| {
+        (size * 10 + i64::from(digit - b'0')).min(i64::from(i32::MAX))
+    });
     Some(if negative { -size } else { size })
 }
 
@@ -163,7 +184,10 @@ mod tests {
     fn the_half_goes_to_the_even_microsecond() {
         check("1594512094.0000005", Ok(1_594_512_094_000_000));
         check("1594512094.0000015", Ok(1_594_512_094_000_002));
-        check("1594512094.00000050000000000000000001", Ok(1_594_512_094_000_001));
+        check(
+            "1594512094.00000050000000000000000001",
+            Ok(1_594_512_094_000_001),
+        );
         check("1594512094.0000025", Ok(1_594_512_094_000_002));
     }
 
@@ -174,14 +198,36 @@ mod tests {
         check("946684799.9999994", Err(TimestampError::OutOfBounds));
         check("4102444799.999999", Ok(END_MICROS - 1));
         check("4102444799.9999999", Err(TimestampError::OutOfBounds));
-        for text in ["0", "-5", "4.2E9", "9.9E12", "1594512094385", "1e999999999999999999999", "1e-999999999999"] {
+        for text in [
+            "0",
+            "-5",
+            "4.2E9",
+            "9.9E12",
+            "1594512094385",
+            "1e999999999999999999999",
+            "1e-999999999999",
+        ] {
             check(text, Err(TimestampError::OutOfBounds));
         }
     }
 
     #[test]
     fn what_is_not_a_number_is_refused() {
-        let texts = ["", "nan", "inf", "yesterday", "1_594", "0x5F", "1594512094s", "1e", "1e+", ".", "+", "--1", "1.2.3"];
+        let texts = [
+            "",
+            "nan",
+            "inf",
+            "yesterday",
+            "1_594",
+            "0x5F",
+            "1594512094s",
+            "1e",
+            "1e+",
+            ".",
+            "+",
+            "--1",
+            "1.2.3",
+        ];
         for text in texts {
             check(text, Err(TimestampError::NotANumber));
         }

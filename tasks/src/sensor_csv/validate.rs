@@ -63,15 +63,24 @@ pub fn validate_and_transform_data<R: Read>(input: R) -> io::Result<Checked> {
     }
     let (digest, mut report) = reader.finish()?;
     if report.is_empty() && rows == 0 {
-        report.add(Violation::of_file(Reason::Empty, "at least one row below the header"));
+        report.add(Violation::of_file(
+            Reason::Empty,
+            "at least one row below the header",
+        ));
     }
     let judgement = match aggregator {
-        Some(aggregator) if report.is_empty() => {
-            Judgement::Good(Summary { rows, devices: aggregator.devices() as u64, aggregates: aggregator.finish() })
-        }
+        Some(aggregator) if report.is_empty() => Judgement::Good(Summary {
+            rows,
+            devices: aggregator.devices() as u64,
+            aggregates: aggregator.finish(),
+        }),
         _ => Judgement::Bad(report),
     };
-    Ok(Checked { sha256: digest.sha256, size_bytes: digest.size_bytes, judgement })
+    Ok(Checked {
+        sha256: digest.sha256,
+        size_bytes: digest.size_bytes,
+        judgement,
+    })
 }
 
 #[cfg(test)]
@@ -84,13 +93,19 @@ mod tests {
     const ROW: &str = "1.5945120943859746E9,b8:27,0.005,51.0,false,0.0077,false,0.02,22.7\n";
 
     fn check(text: &[u8]) -> Judgement {
-        validate_and_transform_data(text).expect("memory does not fail").judgement
+        validate_and_transform_data(text)
+            .expect("memory does not fail")
+            .judgement
     }
 
     fn reasons(text: &str) -> Vec<&'static str> {
         match check(text.as_bytes()) {
             Judgement::Good(_) => Vec::new(),
-            Judgement::Bad(report) => report.by_reason.keys().map(|reason| reason.as_str()).collect(),
+            Judgement::Bad(report) => report
+                .by_reason
+                .keys()
+                .map(|reason| reason.as_str())
+                .collect(),
         }
     }
 
@@ -99,7 +114,10 @@ mod tests {
         let Judgement::Good(summary) = check(format!("{HEADER}{ROW}{ROW}").as_bytes()) else {
             panic!("refused");
         };
-        assert_eq!((summary.rows, summary.devices, summary.aggregates.len()), (2, 1, 5));
+        assert_eq!(
+            (summary.rows, summary.devices, summary.aggregates.len()),
+            (2, 1, 5)
+        );
     }
 
     #[test]
@@ -112,13 +130,27 @@ mod tests {
 
     #[test]
     fn all_kinds_of_violations_are_collected() {
-        let text = format!("{HEADER}{}{}1,2\n{}", ROW.replace("22.7", "NaN"), ROW.replace("false", "no"), ROW.replace("b8", "b\"8"));
-        assert_eq!(reasons(&text), ["bad_number", "bad_bool", "field_count", "malformed"]);
+        let text = format!(
+            "{HEADER}{}{}1,2\n{}",
+            ROW.replace("22.7", "NaN"),
+            ROW.replace("false", "no"),
+            ROW.replace("b8", "b\"8")
+        );
+        assert_eq!(
+            reasons(&text),
+            ["bad_number", "bad_bool", "field_count", "malformed"]
+        );
     }
 
     #[test]
     fn one_bad_row_among_good_ones_refuses_the_file() {
-        assert_eq!(reasons(&format!("{HEADER}{ROW}{}{ROW}", ROW.replace("51.0", "100.1"))), ["out_of_range"]);
+        assert_eq!(
+            reasons(&format!(
+                "{HEADER}{ROW}{}{ROW}",
+                ROW.replace("51.0", "100.1")
+            )),
+            ["out_of_range"]
+        );
     }
 
     proptest! {

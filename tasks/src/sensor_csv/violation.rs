@@ -106,12 +106,21 @@ pub struct Violation {
 impl Violation {
     /// A violation of the file as a whole.
     pub fn of_file(reason: Reason, rule: impl Into<String>) -> Self {
-        Self { line: None, column: None, reason, rule: rule.into(), text: None }
+        Self {
+            line: None,
+            column: None,
+            reason,
+            rule: rule.into(),
+            text: None,
+        }
     }
 
     /// A violation of the record that begins on `line`.
     pub fn of_line(line: u64, reason: Reason, rule: impl Into<String>) -> Self {
-        Self { line: Some(line), ..Self::of_file(reason, rule) }
+        Self {
+            line: Some(line),
+            ..Self::of_file(reason, rule)
+        }
     }
 
     /// Names the column.
@@ -132,8 +141,13 @@ fn cut(text: &[u8]) -> String {
     // Four bytes a character at most: never look at more of a megabyte than can be shown.
     let head = &text[..text.len().min(MAX_TEXT_CHARS * 4 + 4)];
     let shown = String::from_utf8_lossy(head);
-    let mut short: String = shown.chars().take(MAX_TEXT_CHARS).collect();
-    if short.len() < shown.len() || head.len() < text.len() {
+    // PostgreSQL's text and jsonb hold no NUL: its picture is shown in its place.
+    let mut short: String = shown
+        .chars()
+        .take(MAX_TEXT_CHARS)
+        .map(|c| if c == '\0' { '␀' } else { c })
+        .collect();
+    if shown.chars().nth(MAX_TEXT_CHARS).is_some() {
         short.push('…');
     }
     short
@@ -181,8 +195,16 @@ impl Report {
 
     /// One sentence for a log line: `3 violations (bad_number 2, out_of_range 1); first: line 102, column temp: …`.
     pub fn summary(&self) -> String {
-        let counts: Vec<String> = self.by_reason.iter().map(|(reason, n)| format!("{} {n}", reason.as_str())).collect();
-        let noun = if self.violations == 1 { "violation" } else { "violations" };
+        let counts: Vec<String> = self
+            .by_reason
+            .iter()
+            .map(|(reason, n)| format!("{} {n}", reason.as_str()))
+            .collect();
+        let noun = if self.violations == 1 {
+            "violation"
+        } else {
+            "violations"
+        };
         let mut summary = format!("{} {noun} ({})", self.violations, counts.join(", "));
         if let Some(first) = self.first.first() {
             summary.push_str("; first: ");
@@ -219,7 +241,11 @@ mod tests {
     fn report_keeps_the_first_in_full_and_counts_the_rest() {
         let mut report = Report::default();
         for line in 0..20_000 {
-            report.add(Violation::of_line(line, Reason::OutOfRange, "-50 <= temp <= 50").column("temp").text(b"99"));
+            report.add(
+                Violation::of_line(line, Reason::OutOfRange, "-50 <= temp <= 50")
+                    .column("temp")
+                    .text(b"99"),
+            );
         }
         assert_eq!(report.violations, 20_000);
         assert_eq!(report.by_reason[&Reason::OutOfRange], 20_000);
@@ -228,24 +254,40 @@ mod tests {
 
     #[test]
     fn long_and_broken_text_is_cut_and_shown() {
-        let violation = Violation::of_line(1, Reason::BadNumber, "a number").text(&vec![b'x'; 1 << 20]);
-        assert_eq!(violation.text.map(|text| text.chars().count()), Some(MAX_TEXT_CHARS + 1));
-        assert_eq!(cut(b"b8:\xff"), "b8:\u{fffd}");
+        let violation =
+            Violation::of_line(1, Reason::BadNumber, "a number").text(&vec![b'x'; 1 << 20]);
+        assert_eq!(
+            violation.text.map(|text| text.chars().count()),
+            Some(MAX_TEXT_CHARS + 1)
+        );
+        assert_eq!(cut(b"b8:\xff\0"), "b8:\u{fffd}␀");
         assert_eq!(cut("é".repeat(80).as_bytes()), "é".repeat(80));
     }
 
     #[test]
     fn summary_is_one_line_whatever_the_text() {
-        let violation = Violation::of_line(7, Reason::BadDevice, "a device").column("device").text(b"a\nb");
+        let violation = Violation::of_line(7, Reason::BadDevice, "a device")
+            .column("device")
+            .text(b"a\nb");
         let summary = Report::of(violation).summary();
-        assert_eq!(summary, "1 violation (bad_device 1); first: line 7, column \"device\": a device, found \"a\\nb\"");
+        assert_eq!(
+            summary,
+            "1 violation (bad_device 1); first: line 7, column \"device\": a device, found \"a\\nb\""
+        );
     }
 
     #[test]
     fn json_has_the_documented_shape() {
-        let report = Report::of(Violation::of_line(2, Reason::BadBool, "true or false").column("light").text(b"maybe"));
+        let report = Report::of(
+            Violation::of_line(2, Reason::BadBool, "true or false")
+                .column("light")
+                .text(b"maybe"),
+        );
         let json = serde_json::to_value(&report).expect("a report is plain data");
         let first = serde_json::json!({"line": 2, "column": "light", "reason": "bad_bool", "rule": "true or false", "text": "maybe"});
-        assert_eq!(json, serde_json::json!({"violations": 1, "by_reason": {"bad_bool": 1}, "first": [first]}));
+        assert_eq!(
+            json,
+            serde_json::json!({"violations": 1, "by_reason": {"bad_bool": 1}, "first": [first]})
+        );
     }
 }
