@@ -19,7 +19,6 @@ install_packages() {
     if ! command -v apt-get >/dev/null || ! as_root true 2>/dev/null; then
         die "missing, and only root on Debian can install it here: apt-get install ${missing[*]%%|*}" 69
     fi
-    say install "${missing[*]%%|*}"
     # A subshell, for the sake of its trap. (Before `||`, bash ignores `set -e`: the steps inside leave by themselves.)
     (install_missing "${missing[@]}") || die "apt-get failed (see above); by hand: apt-get install ${missing[*]%%|*}" 69
 }
@@ -38,6 +37,7 @@ install_missing() {
     local package packages=() units=()
     as_root apt-get update -qq || exit
     for package in "$@"; do packages+=("$(first_available "$package")"); done
+    say install "${packages[*]}"
     for package in redis-server postgresql; do
         [[ " ${packages[*]} " == *" $package "* && ! -e /lib/systemd/system/$package.service ]] && units+=("$package")
     done
@@ -52,10 +52,12 @@ install_missing() {
     for package in "${units[@]}"; do keep_off_at_boot "$package"; done
 }
 
+# The first of a|b|c that this Debian can install; some names are only remembered, without a candidate.
 first_available() {
-    local package
+    local package policy
     for package in ${1//|/ }; do
-        if apt-cache show "$package" >/dev/null 2>&1; then
+        policy=$(LC_ALL=C apt-cache policy "$package")
+        if [[ $policy == *'Candidate: '* && $policy != *'Candidate: (none)'* ]]; then
             echo "$package"
             return
         fi

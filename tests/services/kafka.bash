@@ -22,9 +22,9 @@ java_program() {
 
 # 17 of `openjdk version "17.0.15" …`; 1 of Java 8, which calls itself 1.8; 0 of what does not answer.
 java_version() {
-    local version
-    version=$("$1" -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p' | head -n 1)
-    printf '%s' "${version:-0}"
+    local said
+    said=$("$1" -version 2>&1) || true
+    if [[ $said =~ version\ \"([0-9]+) ]]; then printf '%s' "${BASH_REMATCH[1]}"; else printf 0; fi
 }
 
 kafka_version() { sed -n 's:.*<kafka.version>\(.*\)</kafka.version>.*:\1:p' "$here/kafka/pom.xml"; }

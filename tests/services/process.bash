@@ -13,9 +13,10 @@ pid_of() { cat "$state/$1/pid" 2>/dev/null; }
 # A number in a file proves nothing after a reboot: the process must carry our directory in its command line.
 # (A zombie's command line is empty, so a dead server that nobody has reaped does not count as running.)
 is_running() {
-    local pid
+    local pid command_line
     pid=$(pid_of "$1") && [[ -n $pid ]] || return 1
-    tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -qF -- "$state/$1/"
+    command_line=$(tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline") || return 1
+    [[ $command_line == *"$state/$1/"* ]]
 }
 
 # Starts server $1 unless it runs.
