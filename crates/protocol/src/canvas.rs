@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 use crate::{
     DecodeError, Map,
-    fields::{Fields, KeyOrder, Layout},
+    fields::Fields,
+    key_order::{KeyOrder, Layout},
 };
 
 /// A call that is sent later: the task's name, its own arguments and options.

@@ -14,8 +14,9 @@ use serde_json::{Value, json};
 
 use crate::{
     DecodeError, Map,
-    fields::{Fields, KeyOrder, Layout},
+    fields::Fields,
     json,
+    key_order::{KeyOrder, Layout},
 };
 
 /// One message as it lies in a queue; its body is still encoded.

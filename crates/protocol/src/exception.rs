@@ -8,11 +8,7 @@
 
 use serde_json::{Value, json};
 
-use crate::{
-    DecodeError, Map,
-    fields::{Fields, Layout},
-    repr,
-};
+use crate::{DecodeError, Map, fields::Fields, key_order::Layout, repr};
 
 /// A Python exception by its name and arguments.
 #[derive(Debug, Clone, PartialEq)]

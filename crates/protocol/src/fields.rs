@@ -1,144 +1,17 @@
-//! Typed fields beside a JSON object's order and its unknown keys.
+//! Typed fields of a JSON object, beside the keys that are not known.
 //!
-//! A struct per wire object is pleasant to work with and loses two things that others rely on: keys that it does not
-//! know, and the order (and presence) of those that it does. [`Fields`] takes an object apart into typed fields and
-//! says what it could not type; [`KeyOrder`] puts it together again.
+//! [`Fields`] takes an object apart into typed fields; what it does not know stays, and [`KeyOrder`] puts all of it
+//! together again when the object is written.
 //!
 //! A field of a harmless kind whose value has an unexpected type stays among the unknown keys and is written back as it
 //! came; it is an error only where misreading it would change what the task does.
 
 use serde_json::{Number, Value};
 
-use crate::{DecodeError, Map};
-
-/// The order and presence of an object's keys as received; the default is the order in which Celery writes them.
-///
-/// Opaque: comes from parsing, travels with the object, and is used when it is written again. Fields that were set since
-/// are written after those that were there.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct KeyOrder {
-    /// All keys, where the order is not Celery's own.
-    keys: Option<Vec<String>>,
-    /// Keys that were null though their fields have another empty value.
-    nulls: Vec<&'static str>,
-}
-
-/// How Celery writes an object: the known keys before and after any further ones.
-pub(crate) struct Layout {
-    /// What the object is called in errors.
-    pub(crate) object: &'static str,
-    pub(crate) head: &'static [&'static str],
-    pub(crate) tail: &'static [&'static str],
-    /// Those of the above that are left out where there is nothing to say.
-    pub(crate) optional: &'static [&'static str],
-}
-
-impl Layout {
-    /// An object of which the order does not matter: every key is an unknown one.
-    pub(crate) const fn unordered(object: &'static str) -> Self {
-        Self {
-            object,
-            head: &[],
-            tail: &[],
-            optional: &[],
-        }
-    }
-
-    fn knows(&self, key: &str) -> bool {
-        self.head.contains(&key) || self.tail.contains(&key)
-    }
-
-    /// Whether `map` would be written with the same keys in the same order.
-    fn fits(&self, map: &Map) -> bool {
-        let expected = |keys: &'static [&'static str]| {
-            keys.iter().filter(|key| {
-                !self.optional.contains(key) || map.get(**key).is_some_and(|value| !value.is_null())
-            })
-        };
-        let tail_start = map.len().saturating_sub(expected(self.tail).count());
-        let head_end = expected(self.head).count();
-        head_end <= tail_start
-            && map.keys().take(head_end).eq(expected(self.head))
-            && map.keys().skip(tail_start).eq(expected(self.tail))
-            && !map
-                .keys()
-                .take(tail_start)
-                .skip(head_end)
-                .any(|key| self.knows(key))
-    }
-}
-
-impl KeyOrder {
-    /// Puts an object together: `known` holds every typed field, `extra` the rest.
-    pub(crate) fn arrange(&self, layout: &Layout, mut known: Map, extra: &Map) -> Map {
-        // A misfit kept in `extra` speaks for its typed field as long as that is empty.
-        for (key, value) in extra {
-            if let Some(field) = known.get_mut(key).filter(|field| is_blank(field)) {
-                field.clone_from(value);
-            }
-        }
-        for key in &self.nulls {
-            if let Some(field) = known.get_mut(*key).filter(|field| is_blank(field)) {
-                *field = Value::Null;
-            }
-        }
-        match &self.keys {
-            Some(keys) => arrange_as_received(keys, known, extra),
-            None => arrange_as_celery(layout, known, extra),
-        }
-    }
-}
-
-fn arrange_as_received(keys: &[String], mut known: Map, extra: &Map) -> Map {
-    let mut map = Map::with_capacity(known.len() + extra.len());
-    for key in keys {
-        let typed = known.get_mut(key).map(Value::take);
-        if let Some(value) = typed.or_else(|| extra.get(key).cloned()) {
-            map.insert(key.clone(), value);
-        }
-    }
-    let set_since = known.into_iter().filter(|(_, value)| !is_blank(value));
-    add_missing(&mut map, set_since);
-    add_missing(&mut map, extra.clone());
-    map
-}
-
-fn arrange_as_celery(layout: &Layout, known: Map, extra: &Map) -> Map {
-    let said = |key: &str, value: &Value| !value.is_null() || !layout.optional.contains(&key);
-    let (mut tail, mut map): (Map, Map) = known
-        .into_iter()
-        .filter(|(key, value)| said(key, value))
-        .partition(|(key, _)| layout.tail.contains(&key.as_str()));
-    add_missing(
-        &mut map,
-        extra
-            .clone()
-            .into_iter()
-            .filter(|(key, _)| !layout.knows(key)),
-    );
-    map.append(&mut tail);
-    map
-}
-
-fn add_missing(map: &mut Map, more: impl IntoIterator<Item = (String, Value)>) {
-    for (key, value) in more {
-        if !map.contains_key(&key) {
-            map.insert(key, value);
-        }
-    }
-}
-
-/// What a typed field writes when nothing was said: such a field is not added to an object that came without it.
-fn is_blank(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::Bool(flag) => !flag,
-        Value::Number(number) => number.as_i64() == Some(0),
-        Value::String(text) => text.is_empty(),
-        Value::Array(items) => items.iter().all(Value::is_null),
-        Value::Object(map) => map.is_empty(),
-    }
-}
+use crate::{
+    DecodeError, Map,
+    key_order::{KeyOrder, Layout},
+};
 
 /// Takes an object apart; every key not taken stays unknown.
 pub(crate) struct Fields {
@@ -150,11 +23,7 @@ pub(crate) struct Fields {
 
 impl Fields {
     pub(crate) fn new(layout: &Layout, map: Map) -> Self {
-        let keys = (!layout.fits(&map)).then(|| map.keys().cloned().collect());
-        let order = KeyOrder {
-            keys,
-            nulls: Vec::new(),
-        };
+        let order = KeyOrder::of(layout, &map);
         Self {
             object: layout.object,
             map,
@@ -207,7 +76,7 @@ impl Fields {
     ) -> Result<T, DecodeError> {
         let field = self.optional(key)?;
         if field.is_none() && self.map.contains_key(key) {
-            self.order.nulls.push(key);
+            self.order.remember_null(key);
         }
         Ok(field.unwrap_or_default())
     }
@@ -346,59 +215,7 @@ mod tests {
 
     use super::*;
 
-    const LAYOUT: Layout = Layout {
-        object: "thing",
-        head: &["a", "b", "maybe", "list"],
-        tail: &["z"],
-        optional: &["maybe"],
-    };
-
-    /// Takes `a` strictly and the rest leniently, lets `change` happen, and puts it together again.
-    fn written(received: Value, change: impl FnOnce(&mut Map)) -> String {
-        let mut fields = Fields::from_value(&LAYOUT, received).unwrap();
-        let mut known = Map::new();
-        known.insert(
-            "a".to_owned(),
-            json!(fields.optional::<String>("a").unwrap()),
-        );
-        known.insert("b".to_owned(), json!(fields.lenient::<i64>("b")));
-        known.insert("maybe".to_owned(), json!(fields.lenient::<bool>("maybe")));
-        known.insert("z".to_owned(), json!(fields.lenient::<i64>("z")));
-        let list = fields.or_default::<Vec<Value>>("list").unwrap();
-        known.insert("list".to_owned(), Value::Array(list));
-        let (extra, order) = fields.finish();
-        change(&mut known);
-        Value::Object(order.arrange(&LAYOUT, known, &extra)).to_string()
-    }
-
-    #[test]
-    fn an_object_is_written_as_it_was_received() {
-        for received in [
-            json!({"a": "x", "b": 1, "list": [1], "z": 2}),
-            json!({"a": "x", "b": 1, "maybe": true, "list": [], "new": [1], "z": 2}),
-            json!({"a": "x", "b": 1, "maybe": null, "z": 2}),
-            json!({"z": 2, "new": null, "a": "x"}),
-            json!({"a": null, "b": null, "z": null, "late": {}}),
-            json!({"b": "not a number", "a": "x"}),
-            json!({"a": "x", "b": 1.5, "z": 2}),
-            json!({"a": "x", "b": 1, "list": null, "z": 2}),
-            json!({"a": "x", "b": 1, "maybe": null, "list": null, "z": 2}),
-            json!({}),
-        ] {
-            assert_eq!(written(received.clone(), |_| ()), received.to_string());
-        }
-    }
-
-    #[test]
-    fn a_field_set_since_is_added_and_an_empty_one_is_not() {
-        let set = |known: &mut Map| drop(known.insert("b".to_owned(), json!(7)));
-        assert_eq!(written(json!({"a": "x"}), set), r#"{"a":"x","b":7}"#);
-        assert_eq!(
-            written(json!({"a": "x", "b": "misfit"}), set),
-            r#"{"a":"x","b":7}"#
-        );
-        assert_eq!(written(json!({"z": 1}), |_| ()), r#"{"z":1}"#);
-    }
+    const LAYOUT: Layout = Layout::unordered("thing");
 
     #[test]
     fn a_strict_field_of_another_type_is_an_error_that_names_it() {

@@ -10,7 +10,8 @@ use serde_json::{Number, Value, json};
 
 use crate::{
     DecodeError, Map,
-    fields::{Fields, KeyOrder, Layout, wrong_kind},
+    fields::{Fields, wrong_kind},
+    key_order::{KeyOrder, Layout},
     timestamp,
 };
 

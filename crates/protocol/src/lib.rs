@@ -12,7 +12,7 @@
 //! - results: [`result`], [`state`], [`exception`]
 //! - names of keys in Redis: [`binding`]
 //! - how Python writes: [`json`], [`repr`], [`timestamp`]
-//! - what can be wrong with a message: [`error`]; unknown fields and key order: `fields`
+//! - what can be wrong with a message: [`error`]; unknown fields: `fields`; the order of keys: `key_order`
 #![warn(
     clippy::indexing_slicing,
     clippy::string_slice,
@@ -28,6 +28,7 @@ pub mod exception;
 mod fields;
 pub mod headers;
 pub mod json;
+mod key_order;
 pub mod message;
 pub mod repr;
 pub mod result;
@@ -39,8 +40,8 @@ pub use compose::TaskCall;
 pub use envelope::{DeliveryInfo, Envelope, Properties};
 pub use error::DecodeError;
 pub use exception::TaskException;
-pub use fields::KeyOrder;
 pub use headers::{Headers, TimeLimit};
+pub use key_order::KeyOrder;
 pub use message::{Routing, TaskMessage};
 pub use result::TaskMeta;
 pub use state::State;

@@ -14,8 +14,10 @@ use serde_json::Value;
 pub use crate::headers::{Headers, TimeLimit};
 use crate::{
     DecodeError, DeliveryInfo, Embed, Envelope, Map, Properties,
-    fields::{Fields, FromJson, KeyOrder, Layout, wrong_kind},
-    json, repr,
+    fields::{Fields, FromJson, wrong_kind},
+    json,
+    key_order::{KeyOrder, Layout},
+    repr,
 };
 
 /// The content type that is read and written.

@@ -10,8 +10,9 @@ use serde_json::{Value, json};
 
 use crate::{
     DecodeError, Map, State, TaskException,
-    fields::{Fields, KeyOrder, Layout},
+    fields::Fields,
     json,
+    key_order::{KeyOrder, Layout},
 };
 
 /// The stored state of a task.
