@@ -1,0 +1,1 @@
+"""What python_interop/record_fixtures.py is made of."""
