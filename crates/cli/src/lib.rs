@@ -6,32 +6,25 @@
 //!
 //! - `program`: what a program is made of, and [`Loaded`], what its commands are given.
 //! - `run`: from the arguments to the exit code; [`main`].
-//! - `options`, `usage`, `argv`, `environment`: reading the command line as Celery (click) does.
-//! - `secrets`: no password stays in the list of processes.
-//! - `exit`: the exit codes.
-//! - `worker`, `call`: the commands; `banner`, `nodename`, `pidfile`, `signals` are the worker's.
+//! - `command_line`: reading what was typed as Celery (click) does, and taking passwords out of it.
+//! - `exit`, `output`, `shutdown`: exit codes, stdout and stderr, [`shutdown_signal`].
 //! - `logging`: Celery's log lines, or JSON.
+//! - `worker`, `call`: the commands; `nodename`: what workers are called.
 //!
 //! Counterpart: `celery/bin/` and `celery/apps/worker.py` @ 5.7.0.
 
-mod argv;
-mod banner;
 mod call;
-mod environment;
+mod command_line;
 mod exit;
 mod logging;
 mod nodename;
-mod options;
 mod output;
-mod pidfile;
 mod program;
 mod run;
-mod secrets;
-mod signals;
-mod usage;
+mod shutdown;
 mod worker;
 
 pub use exit::{ExitError, ExitStatus};
 pub use program::{BuildApp, Command, CommandFuture, Loaded, Program};
 pub use run::main;
-pub use signals::shutdown_signal;
+pub use shutdown::shutdown_signal;

@@ -15,11 +15,11 @@ use clap::error::ErrorKind;
 use clap::{ArgMatches, Command};
 use tokio::runtime::{Builder, Runtime};
 
+use crate::command_line::{self, Global};
 use crate::exit::{ExitError, ExitStatus};
 use crate::logging::{self, LogOptions};
-use crate::options::{self, Global};
 use crate::program::{Loaded, Program};
-use crate::{call, output, secrets, usage, worker};
+use crate::{call, output, worker};
 
 /// How long threads that still work may hold up the end of the process, once the command is done.
 const LEFTOVERS_MAX: Duration = Duration::from_secs(1);
@@ -35,8 +35,8 @@ pub fn main(program: Program) -> ExitCode {
 }
 
 fn run(program: &Program, argv: &[OsString]) -> ExitStatus {
-    let root = options::command_line(program);
-    if let Err(error) = secrets::hide(&root, argv) {
+    let root = command_line::command_line(program);
+    if let Err(error) = command_line::hide(&root, argv) {
         output::to_stderr(&format!(
             "Error: cannot take the password out of the arguments ({error}); put it into the environment\n"
         ));
@@ -49,7 +49,7 @@ fn run(program: &Program, argv: &[OsString]) -> ExitStatus {
             return ExitStatus::Ok;
         }
         Err(error) => {
-            output::to_stderr(&usage::text(&root, argv, &error));
+            output::to_stderr(&command_line::text(&root, argv, &error));
             return ExitStatus::Usage;
         }
     };
@@ -161,7 +161,7 @@ fn load(program: &Program, global: &Global) -> anyhow::Result<Loaded> {
 /// Says what went wrong, and with which exit code.
 fn report(root: &Command, name: &str, error: &anyhow::Error) -> ExitStatus {
     if let Some(AppNotFound(message)) = error.downcast_ref() {
-        output::to_stderr(&usage::text_of(root, None, message));
+        output::to_stderr(&command_line::text_of(root, None, message));
         return ExitStatus::Usage;
     }
     let status = error
@@ -169,7 +169,7 @@ fn report(root: &Command, name: &str, error: &anyhow::Error) -> ExitStatus {
         .map_or(ExitStatus::Failed, ExitError::status);
     let message = masked(&in_one_line(error));
     if status == ExitStatus::Usage {
-        output::to_stderr(&usage::text_of(root, Some(name), &message));
+        output::to_stderr(&command_line::text_of(root, Some(name), &message));
     } else if !message.is_empty() {
         output::to_stderr(&format!("Error: {message}\n"));
     }

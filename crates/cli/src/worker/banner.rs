@@ -22,32 +22,32 @@ const ART: [&str; 12] = [
 ];
 
 /// What the banner says.
-pub(crate) struct Banner<'a> {
+pub(super) struct Banner<'a> {
     /// `celery@host`.
-    pub(crate) node: &'a str,
+    pub(super) node: &'a str,
     /// `0.1.0 (celeriac)`.
-    pub(crate) version: &'a str,
+    pub(super) version: &'a str,
     /// System, release and machine.
-    pub(crate) platform: &'a str,
+    pub(super) platform: &'a str,
     /// Now.
-    pub(crate) at: DateTime<Local>,
+    pub(super) at: DateTime<Local>,
     /// The app's name.
-    pub(crate) app: &'a str,
+    pub(super) app: &'a str,
     /// The broker, masked.
-    pub(crate) transport: &'a str,
+    pub(super) transport: &'a str,
     /// The result backend, masked.
-    pub(crate) results: &'a str,
+    pub(super) results: &'a str,
     /// How many tasks at once, and what runs them.
-    pub(crate) concurrency: &'a str,
+    pub(super) concurrency: &'a str,
     /// The queues' names.
-    pub(crate) queues: &'a [String],
+    pub(super) queues: &'a [String],
     /// The tasks' names, where they are to be listed.
-    pub(crate) tasks: Option<&'a [String]>,
+    pub(super) tasks: Option<&'a [String]>,
 }
 
 impl Banner<'_> {
     /// The whole text, for stdout.
-    pub(crate) fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let mut text = String::from(" \n");
         for (number, line) in self.lines().iter().enumerate() {
             let left = ART.get(number).copied().unwrap_or("               ");

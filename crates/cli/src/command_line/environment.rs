@@ -8,7 +8,7 @@ use clap::Command;
 
 /// Lets each option of `command` that has a value be set by its variable. An empty variable is not set,
 /// as in click.
-pub(crate) fn with_variables(command: Command) -> Command {
+pub(super) fn with_variables(command: Command) -> Command {
     let name = command.get_name().to_ascii_uppercase();
     command.mut_args(|arg| {
         if !arg.get_action().takes_values() || arg.is_positional() {

@@ -12,10 +12,12 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use crate::exit::ExitStatus;
 use crate::logging;
 use crate::program::Program;
-use crate::{call, environment, worker};
+use crate::{call, worker};
+
+use super::environment;
 
 /// Options whose value may be a URL with a password, and the variable that takes its place.
-pub(crate) const URL_OPTIONS: [(&str, &str); 2] = [
+pub(super) const URL_OPTIONS: [(&str, &str); 2] = [
     ("broker", "CELERY_BROKER_URL"),
     ("result_backend", "CELERY_RESULT_BACKEND"),
 ];

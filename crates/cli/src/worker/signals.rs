@@ -1,6 +1,6 @@
-//! What signals mean: to a worker, and to the program's own commands.
+//! What signals mean to a worker.
 //!
-//! | signal | worker | exit code |
+//! | signal | effect | exit code |
 //! | --- | --- | --- |
 //! | TERM | warm: finish what runs | 0 |
 //! | first INT (Ctrl+C) | warm | 1 |
@@ -97,7 +97,7 @@ impl Stopping {
 }
 
 /// The signals of a worker. From its making on they no longer end the process by themselves.
-pub(crate) struct WorkerSignals {
+pub(super) struct WorkerSignals {
     term: Signal,
     int: Signal,
     quit: Signal,
@@ -109,7 +109,7 @@ impl WorkerSignals {
     ///
     /// # Errors
     /// The system refuses.
-    pub(crate) fn listen() -> io::Result<Self> {
+    pub(super) fn listen() -> io::Result<Self> {
         Ok(Self {
             term: signal(SignalKind::terminate())?,
             int: signal(SignalKind::interrupt())?,
@@ -125,7 +125,7 @@ impl WorkerSignals {
     ///
     /// # Cancel safety
     /// A signal that has been received has been passed on.
-    pub(crate) async fn pass_on(&mut self, shutdown: &Shutdown) {
+    pub(super) async fn pass_on(&mut self, shutdown: &Shutdown) {
         loop {
             let stop = tokio::select! {
                 // cancel-safe, all three: a signal stays pending until it is received.
@@ -147,46 +147,9 @@ impl WorkerSignals {
     }
 
     /// What the process ends with once the worker has stopped.
-    pub(crate) fn status(&self) -> ExitStatus {
+    pub(super) fn status(&self) -> ExitStatus {
         self.stopping.status()
     }
-}
-
-/// Waits for the first INT (Ctrl+C) or TERM: time for a command to stop cleanly. From the first call on,
-/// a first one no longer ends the process by itself; one that comes after it ends it at once, with exit
-/// code 130 (INT) or 143 (TERM).
-///
-/// # Errors
-/// The system refuses to tell about signals.
-///
-/// # Cancel safety
-/// Safe: a signal that comes later is received by the next call.
-pub async fn shutdown_signal() -> io::Result<()> {
-    let mut int = signal(SignalKind::interrupt())?;
-    let mut term = signal(SignalKind::terminate())?;
-    // cancel-safe, both: a signal stays pending until it is received.
-    tokio::select! {
-        _ = int.recv() => {}
-        _ = term.recv() => {}
-    }
-    output::to_stderr("\nStopping; once more to end at once.\n");
-    let again = async move {
-        let status = tokio::select! {
-            _ = int.recv() => ExitStatus::Interrupted,
-            _ = term.recv() => ExitStatus::Terminated,
-        };
-        #[expect(
-            clippy::exit,
-            reason = "whoever asks twice does not want to wait for anything"
-        )]
-        std::process::exit(status.code().into());
-    };
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "it ends the process, so nothing has to wait for it"
-    )]
-    tokio::spawn(again);
-    Ok(())
 }
 
 #[cfg(test)]

@@ -15,8 +15,8 @@ use std::process;
 use celeriac::settings::has_password;
 use clap::Command;
 
-use crate::argv::{self, Found};
-use crate::options::URL_OPTIONS;
+use super::argv::{self, Found};
+use super::options::URL_OPTIONS;
 
 /// Variables that would win over those of [`URL_OPTIONS`], where the flag has to win.
 const STRONGER: [(&str, &[&str]); 2] = [

@@ -16,7 +16,7 @@ use celeriac::settings::mask_url;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Command, Error};
 
-use crate::argv;
+use super::argv;
 
 /// Names less alike than this (0 to 1) are not suggested.
 const LIKENESS_MIN: f64 = 0.6;
@@ -34,7 +34,9 @@ pub(crate) fn text(root: &Command, argv: &[OsString], error: &Error) -> String {
     }
     // An option that stands before the command's name is about the program.
     let invalid = context(error, ContextKind::InvalidArg).unwrap_or_default();
-    let at = argv.iter().position(|typed| *typed == *invalid);
+    let at = argv
+        .iter()
+        .position(|typed| option_name(&typed.to_string_lossy()) == option_name(invalid));
     let is_programs = at.is_some() && at < scan.command_at;
     let command = command.filter(|_| !is_programs);
     let message = message(root, command, error);

@@ -9,32 +9,32 @@ use clap::{Arg, Command};
 
 /// An option's value in the arguments.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Found {
+pub(super) struct Found {
     /// The option's id.
-    pub(crate) id: String,
+    pub(super) id: String,
     /// The value as typed.
-    pub(crate) value: String,
+    pub(super) value: String,
     /// The argument in which the option stands.
-    pub(crate) at: usize,
+    pub(super) at: usize,
     /// What of that argument is left without the option: the other letters of `-Cb URL`.
-    pub(crate) left: Option<String>,
+    pub(super) left: Option<String>,
     /// The value stands in the next argument.
-    pub(crate) is_next: bool,
+    pub(super) is_next: bool,
 }
 
 /// The arguments, understood as far as options and the command's name go.
 #[derive(Debug, Default)]
-pub(crate) struct Scan {
+pub(super) struct Scan {
     /// The command's name, if there is one and it exists.
-    pub(crate) command: Option<String>,
+    pub(super) command: Option<String>,
     /// The argument that is the command's name.
-    pub(crate) command_at: Option<usize>,
+    pub(super) command_at: Option<usize>,
     /// Every option with a value, in order.
-    pub(crate) values: Vec<Found>,
+    pub(super) values: Vec<Found>,
 }
 
 /// Reads `argv` (with the program's name first) by the options that `root` and its command define.
-pub(crate) fn scan(root: &Command, argv: &[OsString]) -> Scan {
+pub(super) fn scan(root: &Command, argv: &[OsString]) -> Scan {
     let mut scan = Scan::default();
     let mut at = 1;
     while at < argv.len() {

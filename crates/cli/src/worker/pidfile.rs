@@ -20,7 +20,7 @@ const MODE: u32 = 0o644;
 
 /// A pidfile that this process has made; it goes when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Pidfile {
+pub(super) struct Pidfile {
     path: PathBuf,
 }
 
@@ -29,7 +29,7 @@ impl Pidfile {
     ///
     /// # Errors
     /// The file belongs to a process that lives (exit code 73), or cannot be written.
-    pub(crate) fn create(path: &Path) -> anyhow::Result<Self> {
+    pub(super) fn create(path: &Path) -> anyhow::Result<Self> {
         // Made absolute: the file is removed at the end, from whatever directory that may be.
         let path = std::path::absolute(path)?;
         if let Some(owner) = owner(&path) {

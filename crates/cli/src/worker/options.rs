@@ -1,0 +1,176 @@
+//! The options of `worker`, and their values.
+//!
+//! Counterpart: the options in `celery/bin/worker.py` @ 5.7.0.
+
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use crate::{logging, nodename};
+
+/// Celery's pools, in its order.
+const POOLS: [&str; 7] = [
+    "prefork",
+    "eventlet",
+    "gevent",
+    "solo",
+    "processes",
+    "threads",
+    "custom",
+];
+
+const EXAMPLES: &str = "\
+Examples:
+  PROGRAM -A APP worker --loglevel=info
+  PROGRAM -A APP worker -l info -Q hipri,lopri -c 8 -n w1@%h
+  REMAP_SIGTERM=SIGQUIT PROGRAM -A APP worker
+
+Signals: TERM finishes what runs and stops; QUIT gives everything back and stops;
+Ctrl+C is TERM the first time and QUIT the second.
+Every option with a value can also be set as CELERY_WORKER_<OPTION>.";
+
+/// The command's options.
+pub(crate) fn clap() -> Command {
+    let command = Command::new("worker")
+        .about("Start worker instance")
+        .after_help(EXAMPLES)
+        .arg(
+            Arg::new("hostname")
+                .short('n')
+                .long("hostname")
+                .value_name("NAME")
+                .help("The worker's name [default: celery@%h]; %h: host, %n: name, %d: domain")
+                .help_heading("Worker Options")
+                .value_parser(|typed: &str| nodename::node_name(typed, &nodename::host())),
+        )
+        .arg(
+            Arg::new("prefetch_multiplier")
+                .long("prefetch-multiplier")
+                .value_name("NUMBER")
+                .help("Messages taken ahead for each task that can run; 0: no limit")
+                .help_heading("Worker Options")
+                .allow_negative_numbers(true)
+                .value_parser(parse_multiplier),
+        )
+        .arg(
+            Arg::new("pidfile")
+                .long("pidfile")
+                .value_name("FILE")
+                .help("Write the process id here; refuse to start while its owner lives")
+                .help_heading("Worker Options"),
+        )
+        .args(pool_options())
+        .args(queue_options())
+        .args(options_that_are_so_anyway());
+    logging::add_options(command, "WARNING")
+}
+
+fn pool_options() -> [Arg; 2] {
+    [
+        Arg::new("concurrency")
+            .short('c')
+            .long("concurrency")
+            .value_name("N|auto")
+            .help("How many tasks run at the same time; auto or 0: as many as there are CPUs")
+            .help_heading("Pool Options")
+            .allow_negative_numbers(true)
+            .value_parser(parse_concurrency),
+        Arg::new("pool")
+            .short('P')
+            .long("pool")
+            .value_name("POOL")
+            .help("Celery's names; solo: one task at a time; else there is one pool, of async tasks and threads")
+            .help_heading("Pool Options")
+            .value_parser(parse_pool),
+    ]
+}
+
+fn queue_options() -> [Arg; 2] {
+    [
+        Arg::new("queues")
+            .short('Q')
+            .long("queues")
+            .value_name("QUEUES")
+            .help("The queues to take from, separated by commas")
+            .help_heading("Queue Options"),
+        Arg::new("exclude_queues")
+            .short('X')
+            .long("exclude-queues")
+            .value_name("QUEUES")
+            .help("Queues not to take from, separated by commas")
+            .help_heading("Queue Options"),
+    ]
+}
+
+fn options_that_are_so_anyway() -> [Arg; 4] {
+    let flag = |id: &'static str, long: &'static str| {
+        Arg::new(id)
+            .long(long)
+            .action(ArgAction::SetTrue)
+            .help("Always so: this worker has none")
+            .help_heading("Features")
+    };
+    [
+        Arg::new("optimization")
+            .short('O')
+            .long("optimization")
+            .value_name("PROFILE")
+            .help("default or fair: this worker is always fair")
+            .help_heading("Features")
+            .value_parser(|typed: &str| one_of(typed, &["default", "fair"])),
+        flag("without_gossip", "without-gossip"),
+        flag("without_mingle", "without-mingle"),
+        flag("without_heartbeat", "without-heartbeat"),
+    ]
+}
+
+fn parse_pool(typed: &str) -> Result<String, String> {
+    one_of(typed, &POOLS)
+}
+
+fn one_of(typed: &str, choices: &[&str]) -> Result<String, String> {
+    if choices.contains(&typed) {
+        Ok(typed.to_owned())
+    } else {
+        Err(format!(
+            "'{typed}' is not one of '{}'.",
+            choices.join("', '")
+        ))
+    }
+}
+
+/// A number of tasks; 0 for what the settings say. `auto` goes past the settings, to the machine.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Concurrency {
+    Settings,
+    Auto,
+    Number(usize),
+}
+
+fn parse_concurrency(typed: &str) -> Result<Concurrency, String> {
+    if typed.eq_ignore_ascii_case("auto") {
+        return Ok(Concurrency::Auto);
+    }
+    match typed.trim().parse::<usize>() {
+        Ok(0) => Ok(Concurrency::Settings),
+        Ok(number) => Ok(Concurrency::Number(number)),
+        Err(_) => Err(format!(
+            "must be a non-negative integer or 'auto', got '{typed}'"
+        )),
+    }
+}
+
+fn parse_multiplier(typed: &str) -> Result<usize, String> {
+    match typed.trim().parse::<i64>() {
+        Ok(number) => {
+            usize::try_from(number).map_err(|_| format!("{typed} is not in the range x>=0."))
+        }
+        Err(_) => Err(format!("'{typed}' is not a valid integer.")),
+    }
+}
+
+/// The worker's name, as `-n` says or by default.
+pub(crate) fn node(matches: &ArgMatches) -> String {
+    matches
+        .get_one::<String>("hostname")
+        .cloned()
+        .unwrap_or_else(|| format!("celery@{}", nodename::host()))
+}
