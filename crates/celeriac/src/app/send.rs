@@ -18,6 +18,13 @@ use crate::clock;
 use crate::context::Context;
 use crate::transport::Error;
 
+/// The waits of Celery's `task_publish_retry_policy`: three retries, the first at once.
+const PUBLISH_RETRIES: [Duration; 3] = [
+    Duration::ZERO,
+    Duration::from_millis(200),
+    Duration::from_millis(200),
+];
+
 /// What `apply_async` takes beside the arguments. Everything may be left out.
 #[derive(Debug, Clone, Default)]
 pub struct SendOptions {
@@ -93,7 +100,7 @@ impl App {
         let queue = self.queue(options.queue.as_deref());
         let message = self.compose(name, args, kwargs, options);
         let id = message.headers.id.clone();
-        let published = self.publish(&message, &queue).await;
+        let published = self.publish_with_retries(&message, &queue).await;
         published.map_err(|source| SendError::Broker {
             task: name.to_owned(),
             url: self.broker_url().to_owned(),
@@ -103,6 +110,18 @@ impl App {
             parent.add_child(id.clone());
         }
         Ok(AsyncResult::new(self.clone(), id))
+    }
+
+    /// A client has no loop that comes back later, so it tries a few times: after a quiet hour its
+    /// connection may be gone without its knowing.
+    async fn publish_with_retries(&self, message: &TaskMessage, queue: &str) -> Result<(), Error> {
+        for wait in PUBLISH_RETRIES {
+            match self.publish(message, queue).await {
+                Err(error) if error.is_transient() => tokio::time::sleep(wait).await,
+                settled => return settled,
+            }
+        }
+        self.publish(message, queue).await
     }
 
     fn compose(

@@ -1,0 +1,37 @@
+"""The app of the interop tests: the tasks that Python's worker runs, and the names of those that ours runs."""
+import os
+import time
+
+from celery import Celery
+
+app = Celery("proj", broker=os.environ["CELERY_BROKER_URL"], backend=os.environ["CELERY_RESULT_BACKEND"])
+app.conf.update(broker_connection_retry_on_startup=True)
+if "VISIBILITY_TIMEOUT" in os.environ:
+    app.conf.broker_transport_options = {"visibility_timeout": float(os.environ["VISIBILITY_TIMEOUT"])}
+
+
+@app.task(name="proj.add")
+def add(x, y):
+    return x + y
+
+
+@app.task(name="proj.boom")
+def boom(exc_type, text):
+    raise getattr(__builtins__, exc_type)(text)
+
+
+@app.task(name="proj.nap")
+def nap(seconds):
+    time.sleep(seconds)
+    return seconds
+
+
+@app.task(name="proj.nap_late", acks_late=True)
+def nap_late(seconds):
+    time.sleep(seconds)
+    return seconds
+
+
+@app.task(name="worker.tasks.process_file_task")
+def process_file_task(file_path):
+    return {"status": "loaded", "file_path": file_path}

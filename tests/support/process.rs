@@ -1,0 +1,121 @@
+//! A process that a test has started: its output in a file, signals, and its end.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::eventually::eventually;
+
+/// How long a program may take to say or do what a test waits for.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running program. It is killed with the value.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts it; what it writes goes to `<directory>/<name>.log`.
+    ///
+    /// # Panics
+    /// It cannot be started.
+    pub fn start(directory: &Path, name: &str, command: &mut Command) -> Self {
+        let log = directory.join(format!("{name}.log"));
+        let out = File::options()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .expect("a test's directory can be written");
+        let err = out.try_clone().expect("a file handle can be doubled");
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(out)
+            .stderr(err)
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
+        Self { child, log }
+    }
+
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Everything it has written.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// Waits until it has written this.
+    ///
+    /// # Panics
+    /// Not within [`PATIENCE`], or it has ended before.
+    pub async fn says(&mut self, text: &str) {
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while !self.log().contains(text) {
+            let ended = self.child.try_wait().expect("a child can be waited for");
+            let is_late = std::time::Instant::now() > deadline;
+            assert!(
+                ended.is_none() && !is_late,
+                "has not said {text:?} (ended: {ended:?}); its log:\n{}",
+                self.log()
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Sends a signal.
+    ///
+    /// # Panics
+    /// It has ended.
+    pub fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.id()).ok().and_then(Pid::from_raw);
+        kill_process(pid.expect("a process id is positive"), signal).expect("the process runs");
+    }
+
+    /// Ends it with SIGKILL, and waits for its end.
+    ///
+    /// # Panics
+    /// It cannot be waited for.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("a child can be killed");
+        self.child.wait().expect("a child can be waited for");
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// It does not end within [`PATIENCE`].
+    pub async fn ends(&mut self) -> ExitStatus {
+        let child = &mut self.child;
+        eventually("the process ends", PATIENCE, async || {
+            child.try_wait().expect("a child can be waited for")
+        })
+        .await
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.kill();
+        }
+        if std::thread::panicking() {
+            let name = self
+                .log
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            let mut err = std::io::stderr().lock();
+            // The test has failed already; what cannot be shown is not worth a second panic.
+            std::io::Write::write_all(&mut err, format!("--- {name}\n{}\n", self.log()).as_bytes())
+                .ok();
+        }
+    }
+}

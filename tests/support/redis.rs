@@ -1,0 +1,84 @@
+//! A Redis of a test's own, to fill, kill and look into.
+
+use std::net::TcpListener;
+use std::process::Command;
+
+use redis::aio::MultiplexedConnection;
+use tempfile::TempDir;
+
+use crate::eventually::eventually;
+use crate::process::{PATIENCE, Process};
+
+/// A running `redis-server`; its data outlives [`Self::kill`].
+#[derive(Debug)]
+pub struct PrivateRedis {
+    port: u16,
+    directory: TempDir,
+    process: Option<Process>,
+}
+
+impl PrivateRedis {
+    /// Starts one on a free port.
+    ///
+    /// # Panics
+    /// `redis-server` is not installed or does not start.
+    pub async fn start() -> Self {
+        let port = TcpListener::bind(("127.0.0.1", 0))
+            .and_then(|listener| listener.local_addr())
+            .expect("a free port can be had")
+            .port();
+        let mut redis = Self {
+            port,
+            directory: TempDir::new().expect("a directory can be made"),
+            process: None,
+        };
+        redis.restart().await;
+        redis
+    }
+
+    /// The URL of a database of it.
+    pub fn url(&self, database: u8) -> String {
+        format!("redis://127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// A connection to its database 0.
+    ///
+    /// # Panics
+    /// It cannot be reached.
+    pub async fn connect(&self) -> MultiplexedConnection {
+        let client = redis::Client::open(self.url(0)).expect("the URL is right");
+        client
+            .get_multiplexed_async_connection()
+            .await
+            .expect("redis runs")
+    }
+
+    /// Ends it with SIGKILL.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// Starts it anew, on the same port and data.
+    ///
+    /// # Panics
+    /// It does not start.
+    pub async fn restart(&mut self) {
+        let mut command = Command::new("redis-server");
+        command
+            .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "yes"])
+            // By default Redis may keep a second of writes to itself, and a kill would lose them.
+            .args(["--appendfsync", "always"])
+            .args(["--port", &self.port.to_string(), "--dir"])
+            .arg(self.directory.path());
+        self.process = Some(Process::start(self.directory.path(), "redis", &mut command));
+        let client = redis::Client::open(self.url(0)).expect("the URL is right");
+        eventually("redis answers", PATIENCE, async || {
+            let mut connection = client.get_multiplexed_async_connection().await.ok()?;
+            redis::cmd("PING")
+                .query_async::<String>(&mut connection)
+                .await
+                .ok()
+        })
+        .await;
+    }
+}

@@ -1,0 +1,27 @@
+//! A team's own worker, for the tests: tasks of every kind, and Celery's command line.
+
+#![expect(
+    non_local_definitions,
+    reason = "the celery crate's macro writes its impl into a const"
+)]
+
+mod tasks;
+
+use std::process::ExitCode;
+
+use celeriac::App;
+use celeriac_cli::Program;
+
+fn main() -> ExitCode {
+    celeriac_cli::main(Program {
+        name: "test-worker",
+        version: env!("CARGO_PKG_VERSION"),
+        about: "Runs the tests' tasks",
+        app_names: &["proj"],
+        tables: &[],
+        build_app: Box::new(|loaded| {
+            Ok(tasks::register(App::builder("proj", loaded.settings.clone())).build()?)
+        }),
+        commands: Vec::new(),
+    })
+}

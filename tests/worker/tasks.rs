@@ -1,0 +1,156 @@
+//! Tasks of every kind: with the crate's macro, and as handlers of our own.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use celeriac::protocol::exception::TaskException;
+use celeriac::{
+    AppBuilder, Context, Handler, Invocation, Outcome, Retry, SendOptions, TaskOptions,
+};
+use celery::error::TaskError;
+use celery::task::TaskResult;
+use serde_json::{Map, Value, json};
+
+/// All of them.
+pub(crate) fn register(app: AppBuilder) -> AppBuilder {
+    app.task::<add>()
+        .task::<boom>()
+        .task::<flaky>()
+        .task::<expected>()
+        .task::<nap>()
+        .task::<parent>()
+        .handler(Echo)
+        .handler(Panics)
+        .handler(Refuses)
+        .handler(NapLate)
+}
+
+#[celery::task(name = "proj.add")]
+fn add(x: i64, y: i64) -> TaskResult<i64> {
+    Ok(x + y)
+}
+
+/// Raises what the caller names.
+#[celery::task(name = "proj.boom")]
+fn boom(exc_type: String, text: String) -> TaskResult<()> {
+    let context = Context::current().expect("runs as a task");
+    Err(context.raise(TaskException::builtin(exc_type, text)))
+}
+
+/// Fails until it has been retried `times` times.
+#[celery::task(name = "proj.flaky")]
+fn flaky(times: u64, max_retries: u32) -> TaskResult<u64> {
+    let context = Context::current().expect("runs as a task");
+    if context.retries() >= times {
+        return Ok(context.retries());
+    }
+    Err(context.retry(Retry {
+        countdown: Some(Duration::from_millis(100)),
+        max_retries: Some(max_retries),
+        exception: Some(TaskException::builtin("KeyError", "nope")),
+        ..Retry::default()
+    }))
+}
+
+/// Fails with the crate's own error.
+#[celery::task(name = "proj.expected", max_retries = 0)]
+fn expected() -> TaskResult<()> {
+    Err(TaskError::ExpectedError("as expected".to_owned()))
+}
+
+#[celery::task(name = "proj.nap")]
+async fn nap(seconds: f64) -> TaskResult<f64> {
+    tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
+    Ok(seconds)
+}
+
+/// Sends a task from inside a task.
+#[celery::task(name = "proj.parent")]
+async fn parent() -> TaskResult<String> {
+    let context = Context::current().expect("runs as a task");
+    let args = vec![json!(2), json!(2)];
+    let sent = context
+        .app()
+        .send_task("proj.add", args, Map::new(), SendOptions::default())
+        .await;
+    match sent {
+        Ok(child) => Ok(child.id().to_owned()),
+        Err(error) => Err(context.raise(TaskException::builtin("OSError", error.to_string()))),
+    }
+}
+
+/// Returns what it was given, whatever that is.
+struct Echo;
+
+#[async_trait]
+impl Handler for Echo {
+    fn name(&self) -> &str {
+        "proj.echo"
+    }
+
+    async fn run(&self, invocation: Invocation) -> Outcome {
+        let Invocation {
+            args,
+            kwargs,
+            context,
+        } = invocation;
+        let headers = Value::Object(context.headers().extra.clone());
+        Outcome::Success(json!({"args": args, "kwargs": kwargs, "headers": headers}))
+    }
+}
+
+struct Panics;
+
+#[async_trait]
+impl Handler for Panics {
+    fn name(&self) -> &str {
+        "proj.panics"
+    }
+
+    async fn run(&self, _invocation: Invocation) -> Outcome {
+        panic!("on purpose")
+    }
+}
+
+struct Refuses;
+
+#[async_trait]
+impl Handler for Refuses {
+    fn name(&self) -> &str {
+        "proj.refuses"
+    }
+
+    async fn run(&self, _invocation: Invocation) -> Outcome {
+        Outcome::Reject {
+            reason: "bad".to_owned(),
+            requeue: false,
+        }
+    }
+}
+
+/// Sleeps, and is acknowledged only afterwards.
+struct NapLate;
+
+#[async_trait]
+impl Handler for NapLate {
+    fn name(&self) -> &str {
+        "proj.nap_late"
+    }
+
+    fn options(&self) -> TaskOptions {
+        TaskOptions {
+            acks_late: Some(true),
+            ..TaskOptions::default()
+        }
+    }
+
+    async fn run(&self, invocation: Invocation) -> Outcome {
+        let seconds = invocation
+            .args
+            .first()
+            .and_then(Value::as_f64)
+            .unwrap_or(1.0);
+        tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
+        Outcome::Success(json!(seconds))
+    }
+}
