@@ -6,7 +6,7 @@ pub mod sensor_csv;
 use sqlx::PgPool;
 use sqlx::migrate::{MigrateError, Migrator};
 
-pub use process_file::{Ingest, IngestSettings};
+pub use process_file::{Ingest, IngestSettings, process_file_task, register};
 
 /// The tables that this worker needs, embedded: `migrations/` in the order of their numbers.
 pub static MIGRATOR: Migrator = sqlx::migrate!("../migrations");

@@ -56,17 +56,17 @@ impl Error {
         matches!(self, Self::Transient { .. } | Self::Deployment(_))
     }
 
-    pub(crate) fn transient(what: impl Into<String>, cause: impl ToString) -> Self {
+    pub(crate) fn transient(what: impl Into<String>, cause: impl Into<String>) -> Self {
         Self::Transient {
             what: what.into(),
-            cause: cause.to_string(),
+            cause: cause.into(),
         }
     }
 
-    pub(crate) fn unexpected(what: impl Into<String>, cause: impl ToString) -> Self {
+    pub(crate) fn unexpected(what: impl Into<String>, cause: impl Into<String>) -> Self {
         Self::Unexpected {
             what: what.into(),
-            cause: cause.to_string(),
+            cause: cause.into(),
         }
     }
 
@@ -77,7 +77,7 @@ impl Error {
         if cause.get_ref().is_some_and(|inner| inner.is::<Stopped>()) {
             return Self::Cancelled;
         }
-        Self::transient(what, cause)
+        Self::transient(what, cause.to_string())
     }
 
     /// An error of PostgreSQL or of the way to it.
@@ -85,7 +85,7 @@ impl Error {
         match cause {
             sqlx::Error::Database(error) => match error.try_downcast::<PgDatabaseError>() {
                 Ok(error) => by_sqlstate(what, &error),
-                Err(error) => Self::unexpected(what, error),
+                Err(error) => Self::unexpected(what, error.to_string()),
             },
             sqlx::Error::Configuration(error) => Self::Deployment(format!("{what}: {error}")),
             sqlx::Error::PoolTimedOut => Self::transient(
@@ -97,8 +97,8 @@ impl Error {
             | sqlx::Error::Tls(_)
             | sqlx::Error::Protocol(_)
             | sqlx::Error::PoolClosed
-            | sqlx::Error::WorkerCrashed => Self::transient(what, cause),
-            _ => Self::unexpected(what, cause),
+            | sqlx::Error::WorkerCrashed => Self::transient(what, cause.to_string()),
+            _ => Self::unexpected(what, cause.to_string()),
         }
     }
 }

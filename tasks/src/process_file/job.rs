@@ -54,7 +54,7 @@ impl<'a> Job<'a> {
         };
         log::warn!(
             "Data from {}: {error}; trying again in {delay} s.",
-            self.path
+            self.shown()
         );
         tokio::select! {
             // cancel-safe: nothing but waiting on both sides.
@@ -79,7 +79,7 @@ impl<'a> Job<'a> {
     /// Runs `work`, which reads files, off the async threads. It gets a token that says when to stop.
     ///
     /// # Errors
-    /// [`Error::Unexpected`] when it panics.
+    /// Those of `work`, and [`Error::Cancelled`] when the worker is ending.
     pub(crate) async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(CancellationToken) -> Result<T, Error> + Send + 'static,
@@ -87,10 +87,20 @@ impl<'a> Job<'a> {
         // Stops the work also when this future is dropped, for nobody would take its result.
         let token = self.cancelled.child_token();
         let _guard = token.clone().drop_guard();
-        let handle = tokio::task::spawn_blocking(move || work(token));
-        handle
-            .await
-            .map_err(|panic| Error::unexpected("reading a file", panic))?
+        let result = celeriac::blocking(move |_same_token| work(token)).await;
+        result.unwrap_or(Err(Error::Cancelled))
+    }
+
+    /// The path for a log line: on one line.
+    pub(crate) fn shown(&self) -> String {
+        let mut shown = String::with_capacity(self.path.len());
+        for c in self.path.chars() {
+            match c.is_control() {
+                true => shown.extend(c.escape_default()),
+                false => shown.push(c),
+            }
+        }
+        shown
     }
 }
 

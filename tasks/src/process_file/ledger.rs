@@ -228,7 +228,7 @@ pub(crate) async fn record_quarantined(
         returning file_id, recorded_at, quarantine_path, moved_at is not null as is_moved, sha256, size_bytes, reason, \
         reasons::text as reasons";
     let reasons = serde_json::to_string(report)
-        .map_err(|error| Error::unexpected("cannot write the report", error))?;
+        .map_err(|error| Error::unexpected("cannot write the report", error.to_string()))?;
     let reason = report.summary();
     let bind = |query| {
         file.bind(query)
@@ -329,7 +329,7 @@ fn quarantine_row(row: &PgRow) -> Result<QuarantineRow, Error> {
         size_bytes: column(row, "size_bytes")?,
         reason: column(row, "reason")?,
         reasons: serde_json::from_str(&reasons)
-            .map_err(|error| Error::unexpected("cannot read a report", error))?,
+            .map_err(|error| Error::unexpected("cannot read a report", error.to_string()))?,
     })
 }
 

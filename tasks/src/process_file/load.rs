@@ -34,16 +34,24 @@ pub(crate) struct GoodFile {
 /// # Errors
 /// See [`Error`]; nothing of the file is in the tables then, or (a lost answer to COMMIT) all of it.
 pub(crate) async fn load(job: &Job<'_>, good: &GoodFile) -> Result<Fate, Error> {
-    match job.persist(|| load_once(job, good)).await? {
-        Some(fate) => Ok(fate),
+    let fate = match job.persist(|| load_once(job, good)).await? {
+        Some(fate) => fate,
         None => {
             let known = ledger::find_content(job, good.content.sha256).await?;
             let known = known.ok_or_else(|| {
                 Error::transient("cannot load the file", "its content was just being removed")
             })?;
-            ledger::record_known_content(job, &good.facts, &good.content, &known).await
+            ledger::record_known_content(job, &good.facts, &good.content, &known).await?
         }
+    };
+    if matches!(fate, Fate::Loaded { .. }) {
+        // Level and words are the seed's; people search their logs for them.
+        log::warn!(
+            "Data from {} validated and transformed successfully.",
+            job.shown()
+        );
     }
+    Ok(fate)
 }
 
 /// One transaction; `None` if the content has been loaded before.

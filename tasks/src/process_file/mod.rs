@@ -5,7 +5,7 @@
 //! - `rows`: rows for COPY · `store`: PostgreSQL · `ledger`: `ingest_files`
 //! - `quarantine`: moving a bad file · `whole_file`: files that appear whole or not at all · `error_log`: `errors.log`
 //! - `job`: one run: waiting, stopping, work off the async threads · `error`: what may keep a verdict away
-//! - `settings`: what the program gives us · `fate`: the result
+//! - `task`: the Celery task · `settings`: what the program gives us · `fate`: the result
 
 mod error;
 mod error_log;
@@ -21,6 +21,7 @@ mod rows;
 mod run;
 mod settings;
 mod store;
+mod task;
 mod whole_file;
 
 pub use error::Error;
@@ -29,3 +30,4 @@ pub use open::MAX_FILE_BYTES;
 pub use path::below_root;
 pub use run::process_file;
 pub use settings::{Ingest, IngestSettings, SettingsError, connect_options};
+pub use task::{process_file_task, register};

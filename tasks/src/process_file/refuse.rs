@@ -161,17 +161,17 @@ async fn complete(job: &Job<'_>, row: QuarantineRow) -> Result<Fate, Error> {
     job.persist(|| async {
         if let Some(name) = row.quarantine_path.as_deref().and_then(name_of) {
             let report = serde_json::to_vec_pretty(&sidecar(job, &row))
-                .map_err(|error| Error::unexpected("cannot write the report", error))?;
+                .map_err(|error| Error::unexpected("cannot write the report", error.to_string()))?;
             Quarantine::open(&job.ingest.quarantine_dir)?.write_sidecar(name, &report)?;
         }
-        let message = format!("Quarantined {}: {}", job.path, row.reason);
+        let message = format!("Quarantined {}: {}", job.shown(), row.reason);
         log_error(&job.ingest.log_dir, row.recorded_at, &message)
     })
     .await?;
     if row.quarantine_path.is_some() {
         ledger::record_moved(job, row.file_id, row.quarantine_path.as_deref()).await?;
     }
-    log::error!("Data from {} quarantined: {}.", job.path, row.reason);
+    log::error!("Data from {} quarantined: {}.", job.shown(), row.reason);
     Ok(row.fate())
 }
 

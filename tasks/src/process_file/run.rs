@@ -1,7 +1,7 @@
 //! From a path to its fate: the one place that decides.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
@@ -42,7 +42,7 @@ pub async fn process_file(
     };
     let mut restarts = 0;
     loop {
-        match attempt(&job, relative.clone()).await {
+        match attempt(&job, &relative).await {
             Err(Error::FileChanged { .. }) if restarts < MAX_RESTARTS => restarts += 1,
             Err(error) => job.wait_out(error).await?,
             fate => return fate,
@@ -59,10 +59,10 @@ enum Look {
     Gone,
 }
 
-async fn attempt(job: &Job<'_>, relative: PathBuf) -> Result<Fate, Error> {
-    let root = job.ingest.root();
+async fn attempt(job: &Job<'_>, relative: &Path) -> Result<Fate, Error> {
+    let (root, relative) = (job.ingest.root(), relative.to_owned());
     let look = job
-        .blocking(move |cancelled| look(root, relative, cancelled))
+        .blocking(move |cancelled| look(&root, &relative, cancelled))
         .await?;
     match look {
         Look::Gone => gone(job).await,
@@ -86,8 +86,8 @@ async fn attempt(job: &Job<'_>, relative: PathBuf) -> Result<Fate, Error> {
 }
 
 /// Opens, reads, hashes and judges the file; off the async threads.
-fn look(root: PathBuf, relative: PathBuf, cancelled: CancellationToken) -> Result<Look, Error> {
-    match open_below(&root, &relative)? {
+fn look(root: &Path, relative: &Path, cancelled: CancellationToken) -> Result<Look, Error> {
+    match open_below(root, relative)? {
         Found::Gone => Ok(Look::Gone),
         Found::Refused(violation) => Ok(Look::Refused(violation)),
         Found::Unreadable(place, violation) => Ok(Look::Unreadable(place, violation)),

@@ -127,7 +127,7 @@ where
     T: sqlx::Decode<'r, Postgres> + sqlx::Type<Postgres>,
 {
     row.try_get(name)
-        .map_err(|error| Error::unexpected("cannot read the ledger", error))
+        .map_err(|error| Error::unexpected("cannot read the ledger", error.to_string()))
 }
 
 async fn check_schema(connection: &mut Connection) -> Result<(), Error> {
@@ -191,10 +191,10 @@ pub(crate) async fn claim_content(
 }
 
 /// Sends the pieces of a binary COPY as they come. The COPY is open until [`finish_copy`].
-pub(crate) async fn copy_rows<'c>(
-    connection: &'c mut PgConnection,
+pub(crate) async fn copy_rows(
+    connection: &mut PgConnection,
     mut pieces: Receiver<Vec<u8>>,
-) -> Result<PgCopyIn<&'c mut PgConnection>, Error> {
+) -> Result<PgCopyIn<&mut PgConnection>, Error> {
     let what = "cannot copy the rows";
     let mut copy = within(what, connection.copy_in_raw(COPY_ROWS)).await?;
     while let Some(piece) = pieces.recv().await {
