@@ -2,7 +2,8 @@
 
 use std::ffi::CStr;
 use std::num::NonZero;
-use std::thread;
+use std::os::unix::process::CommandExt;
+use std::{env, io, process, thread};
 
 use anyhow::Context;
 use celeriac::{App, Settings, Shutdown, Worker, WorkerOptions, clock};
@@ -66,7 +67,20 @@ pub(crate) async fn run(
         // what the worker still holds then is given back by whoever finds it silent.
         () = signals.pass_on(&shutdown) => {}
     }
+    if signals.is_restart() {
+        return Err(restart()).context("cannot begin anew");
+    }
     Ok(signals.status())
+}
+
+/// The same program with the same arguments, environment and process id. Returns only if it cannot be.
+fn restart() -> io::Error {
+    match env::current_exe() {
+        Ok(program) => process::Command::new(program)
+            .args(env::args_os().skip(1))
+            .exec(),
+        Err(error) => error,
+    }
 }
 
 fn apply(matches: &ArgMatches, settings: &mut Settings) {

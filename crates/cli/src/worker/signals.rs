@@ -7,12 +7,13 @@
 //! | second INT, or QUIT | cold: give everything back at once | 1 after INT, else 0 |
 //! | then once more | says that it is at it | |
 //! | and again | ends at once | 1 |
+//! | HUP, unless stdout is a terminal | warm, and then begins anew | |
 //!
 //! `REMAP_SIGTERM=SIGQUIT` makes TERM a QUIT. Counterpart: `celery/apps/worker.py` @ 5.7.0, its lines on
 //! stdout and its exit codes as measured.
 
 use std::env;
-use std::io;
+use std::io::{self, IsTerminal};
 
 use celeriac::Shutdown;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -27,12 +28,15 @@ const COLD_NEXT: &str =
 const LAST_NEXT: &str = "worker: Hitting Ctrl+C again will terminate all running tasks!";
 const WAITING: &str = "Waiting gracefully for cold shutdown to complete...";
 
+const RESTARTING: &str = "Restarting celery worker";
+
 /// A signal that stops a worker.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Stop {
     Term,
     Int,
     Quit,
+    Hup,
 }
 
 /// What a signal makes the worker do.
@@ -51,6 +55,7 @@ struct Stopping {
     is_term_quit: bool,
     is_interrupted: bool,
     cold_signals: usize,
+    is_restart: bool,
 }
 
 impl Stopping {
@@ -70,6 +75,10 @@ impl Stopping {
                 (vec![COLD_NEXT, WARM], Order::Warm)
             }
             Stop::Int => self.colder(),
+            Stop::Hup => {
+                self.is_restart = true;
+                (vec![RESTARTING], Order::Warm)
+            }
             Stop::Quit => {
                 let (mut lines, order) = self.colder();
                 lines.push(COLD);
@@ -101,6 +110,8 @@ pub(super) struct WorkerSignals {
     term: Signal,
     int: Signal,
     quit: Signal,
+    /// Closing a terminal must not leave a worker behind in the background: there, HUP is not ours.
+    hup: Option<Signal>,
     stopping: Stopping,
 }
 
@@ -114,6 +125,11 @@ impl WorkerSignals {
             term: signal(SignalKind::terminate())?,
             int: signal(SignalKind::interrupt())?,
             quit: signal(SignalKind::quit())?,
+            hup: if io::stdout().is_terminal() {
+                None
+            } else {
+                Some(signal(SignalKind::hangup())?)
+            },
             stopping: Stopping {
                 is_term_quit: env::var("REMAP_SIGTERM").is_ok_and(|value| value == "SIGQUIT"),
                 ..Stopping::default()
@@ -128,10 +144,11 @@ impl WorkerSignals {
     pub(super) async fn pass_on(&mut self, shutdown: &Shutdown) {
         loop {
             let stop = tokio::select! {
-                // cancel-safe, all three: a signal stays pending until it is received.
+                // cancel-safe, all four: a signal stays pending until it is received.
                 _ = self.term.recv() => Stop::Term,
                 _ = self.int.recv() => Stop::Int,
                 _ = self.quit.recv() => Stop::Quit,
+                () = received(&mut self.hup) => Stop::Hup,
             };
             let (lines, order) = self.stopping.on(stop);
             for line in lines {
@@ -146,9 +163,24 @@ impl WorkerSignals {
         }
     }
 
+    /// Whether the program is to begin anew once the worker has stopped.
+    pub(super) fn is_restart(&self) -> bool {
+        self.stopping.is_restart && self.stopping.cold_signals == 0
+    }
+
     /// What the process ends with once the worker has stopped.
     pub(super) fn status(&self) -> ExitStatus {
         self.stopping.status()
+    }
+}
+
+/// Waits for a signal; for ever, where it is not listened to.
+async fn received(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => {
+            signal.recv().await;
+        }
+        None => std::future::pending().await,
     }
 }
 

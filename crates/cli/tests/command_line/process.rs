@@ -1,6 +1,9 @@
 //! Runs the example programs: a directory of its own as the working directory, and no variables from outside.
 
-#![expect(clippy::unwrap_used, reason = "a test's world: what fails here fails the test")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test's world: what fails here fails the test"
+)]
 
 use std::ffi::OsStr;
 use std::fs::{self, File};

@@ -118,6 +118,23 @@ fn quit_is_a_cold_stop_and_so_is_term_when_it_is_remapped() {
 }
 
 #[test]
+fn hangup_begins_anew_with_the_same_process_id() {
+    let process = trying(worker(&["-q", "--pidfile", "w.pid"]));
+    process.signal(Signal::HUP);
+    crate::process::eventually("it has begun anew", || {
+        (process.read("stderr").matches("(1/100)").count() == 2).then_some(())
+    });
+    assert_eq!(process.read("w.pid"), format!("{}\n", process.id()));
+    process.signal(Signal::TERM);
+    let ended = process.wait();
+    assert!(
+        ended.stdout.starts_with("\nRestarting celery worker\n"),
+        "{ended:?}"
+    );
+    assert_eq!(ended.code, Some(0));
+}
+
+#[test]
 fn json_lines_have_all_that_the_text_lines_have() {
     let process = trying(worker(&["--log-format", "json"]));
     process.signal(Signal::TERM);
