@@ -216,7 +216,7 @@ impl<'a> Session<'a> {
                 if self.in_flight.is_empty() {
                     self.progress = Instant::now();
                 }
-                self.under_way.begin(&found.name);
+                self.under_way.begin(&found.key);
                 self.in_flight.push(
                     send(
                         self.producer.clone(),
@@ -253,10 +253,10 @@ impl<'a> Session<'a> {
                         "Announced {:?} (partition {partition}, offset {offset})",
                         found.path
                     );
-                    let has_left = self.under_way.end(&found.name);
-                    let name = found.name.clone();
-                    entries.push(Entry::Announced(found.name, found.version));
-                    entries.extend(has_left.then_some(Entry::Gone(name)));
+                    let has_left = self.under_way.end(&found.key);
+                    let key = found.key.clone();
+                    entries.push(Entry::Announced(found.key, found.version));
+                    entries.extend(has_left.then_some(Entry::Gone(key)));
                 }
                 Err(source) => {
                     refused = Some(AnnounceError::Refused {

@@ -13,15 +13,17 @@
 //! Counterpart: `kafka_producer.py` and `worker/kafka_consumer.py` of the Python pipeline. Deliberate differences: the
 //! record says which version of the file was meant (size, mtime, inode), and a bad record is kept, not only logged.
 
-use std::fmt::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Value};
+use celeriac::protocol::json::to_python_string;
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::record_path::{PathError, Root};
 
-/// Longest record that is looked at, in bytes. Two paths of [`super::record_path::MAX_PATH_BYTES`], each byte written
-/// as a six-byte escape, fit in; no honest record is longer.
+/// Longest record that is looked at, in bytes. Two paths of `PATH_MAX`, each byte written as a
+/// six-byte escape, fit in; no honest record is longer.
 pub(crate) const MAX_RECORD_BYTES: usize = 64 * 1024;
 
 /// The namespace of all task ids made here. It may never change: ids of records sent earlier would not match.
@@ -45,8 +47,8 @@ pub(crate) struct Version {
 pub(crate) struct FileEvent {
     /// The path as the record has it (`data/split_1.csv`); this string is the task's argument.
     pub(crate) file_path: String,
-    /// The same path, absolute and normalised as text.
-    pub(crate) resolved: String,
+    /// The same path, absolute and without `.` and `..`.
+    pub(crate) resolved: PathBuf,
     /// The version that was announced; the Python producer's records have none.
     pub(crate) version: Option<Version>,
 }
@@ -102,16 +104,13 @@ impl BadRecord {
 /// {"file_path": "data/split_1.csv", "file_name": "split_1.csv", "size": 1024, "mtime_ns": 1795455816694319000, "inode": 1311}
 /// ```
 pub(crate) fn compose(file_path: &str, file_name: &str, version: Version) -> String {
-    let Version {
-        size,
-        mtime_ns,
-        inode,
-    } = version;
-    format!(
-        "{{\"file_path\": {}, \"file_name\": {}, \"size\": {size}, \"mtime_ns\": {mtime_ns}, \"inode\": {inode}}}",
-        python_string(file_path),
-        python_string(file_name),
-    )
+    to_python_string(&json!({
+        "file_path": file_path,
+        "file_name": file_name,
+        "size": version.size,
+        "mtime_ns": version.mtime_ns,
+        "inode": version.inode,
+    }))
 }
 
 /// Reads and checks a record's value.
@@ -144,16 +143,16 @@ pub(crate) fn parse(value: Option<&[u8]>, root: &Root) -> Result<FileEvent, BadR
 }
 
 /// The task id of a file's version: the same file announced, delivered or replayed again has the same id.
-pub(crate) fn task_id_of_version(resolved: &str, version: Version) -> Uuid {
+pub(crate) fn task_id_of_version(resolved: &Path, version: Version) -> Uuid {
     let Version {
         size,
         mtime_ns,
         inode,
     } = version;
-    Uuid::new_v5(
-        &TASK_ID_NAMESPACE,
-        format!("file\0{resolved}\0{size}\0{mtime_ns}\0{inode}").as_bytes(),
-    )
+    let mut identity = b"file\0".to_vec();
+    identity.extend_from_slice(resolved.as_os_str().as_bytes());
+    identity.extend_from_slice(format!("\0{size}\0{mtime_ns}\0{inode}").as_bytes());
+    Uuid::new_v5(&TASK_ID_NAMESPACE, &identity)
 }
 
 /// The task id where no version is known (a bare record of a file that is gone): the record's place in Kafka.
@@ -184,35 +183,8 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// A JSON string with everything outside ASCII escaped, as `json.dumps` does by default.
-fn python_string(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for character in text.chars() {
-        match character {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\u{8}' => out.push_str("\\b"),
-            '\u{c}' => out.push_str("\\f"),
-            ' '..='~' => out.push(character),
-            other => {
-                for unit in other.encode_utf16(&mut [0; 2]) {
-                    write!(out, "\\u{unit:04x}").expect("writing to a String cannot fail");
-                }
-            }
-        }
-    }
-    out.push('"');
-    out
-}
-
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     fn root() -> Root {
@@ -244,7 +216,7 @@ mod tests {
         let path = "data/quote'\"$(touch x);`\\\t.csv";
         let event = parse(Some(compose(path, "x", VERSION).as_bytes()), &root()).unwrap();
         assert_eq!(event.file_path, path);
-        assert_eq!(event.resolved, format!("/srv/in/{path}"));
+        assert_eq!(event.resolved, Path::new("/srv/in").join(path));
         assert_eq!(event.version, Some(VERSION));
     }
 
@@ -256,7 +228,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(event.file_path, "data/split_1.csv");
-        assert_eq!(event.resolved, "/srv/in/data/split_1.csv");
+        assert_eq!(event.resolved, Path::new("/srv/in/data/split_1.csv"));
         assert_eq!(event.version, None);
     }
 
@@ -302,20 +274,26 @@ mod tests {
 
     #[test]
     fn task_id_depends_on_every_part_of_the_identity() {
-        let id = task_id_of_version("/srv/in/data/a.csv", VERSION);
-        assert_eq!(id, task_id_of_version("/srv/in/data/a.csv", VERSION));
+        let id = task_id_of_version(Path::new("/srv/in/data/a.csv"), VERSION);
+        assert_eq!(
+            id,
+            task_id_of_version(Path::new("/srv/in/data/a.csv"), VERSION)
+        );
         let others = [
-            task_id_of_version("/srv/in/data/b.csv", VERSION),
-            task_id_of_version("/srv/in/data/a.csv", Version { size: 8, ..VERSION }),
+            task_id_of_version(Path::new("/srv/in/data/b.csv"), VERSION),
             task_id_of_version(
-                "/srv/in/data/a.csv",
+                Path::new("/srv/in/data/a.csv"),
+                Version { size: 8, ..VERSION },
+            ),
+            task_id_of_version(
+                Path::new("/srv/in/data/a.csv"),
                 Version {
                     mtime_ns: 1,
                     ..VERSION
                 },
             ),
             task_id_of_version(
-                "/srv/in/data/a.csv",
+                Path::new("/srv/in/data/a.csv"),
                 Version {
                     inode: 1,
                     ..VERSION

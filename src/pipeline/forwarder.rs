@@ -6,7 +6,6 @@
 //!
 //! Counterpart: the body of the loop in `worker/kafka_consumer.py`.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use celeriac::{App, Delay as _, SendOptions};
@@ -154,7 +153,7 @@ async fn task_id(record: &Record, event: &FileEvent) -> String {
     let version = match event.version {
         Some(version) => Some(version),
         None => {
-            let path = PathBuf::from(&event.resolved);
+            let path = event.resolved.clone();
             let looked = tokio::task::spawn_blocking(move || look(&path)).await;
             match looked.expect("a look does not panic") {
                 Ok(Look::File(version)) => Some(version),

@@ -32,7 +32,10 @@ impl JournalWriter {
         self.backlog.extend(entries);
         let surplus = self.backlog.len().saturating_sub(BACKLOG);
         self.backlog.drain(..surplus);
-        let (false, Some(mut journal)) = (self.backlog.is_empty(), self.journal.take()) else {
+        if self.backlog.is_empty() {
+            return;
+        }
+        let Some(mut journal) = self.journal.take() else {
             return;
         };
         let batch = std::mem::take(&mut self.backlog);
@@ -56,5 +59,48 @@ impl JournalWriter {
         let consequence = "announced files are not written down and may be announced again";
         self.disk
             .note(consequence, &format_args!("{error}: {cause}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::file_event::Version;
+
+    fn announced(name: &str) -> Entry {
+        Entry::Announced(
+            name.to_owned(),
+            Version {
+                size: 1,
+                mtime_ns: 2,
+                inode: 3,
+            },
+        )
+    }
+
+    #[tokio::test]
+    async fn entries_are_on_disk_when_save_returns_also_after_saving_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(".journal");
+        let mut writer = JournalWriter::new(Journal::open(&path).unwrap().0);
+        writer.save(Vec::new()).await;
+        writer.save(vec![announced("a.csv")]).await;
+        assert!(std::fs::read_to_string(&path).unwrap().contains("a.csv"));
+        assert!(
+            Journal::open(&path).is_err(),
+            "the lock is held as long as the writer lives"
+        );
+    }
+
+    #[tokio::test]
+    async fn entries_that_the_disk_refused_are_written_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(".journal");
+        let mut writer = JournalWriter::new(Journal::open(&path).unwrap().0);
+        let refused = JournalError::Foreign(path.clone());
+        writer.refused(vec![announced("a.csv")], &refused);
+        writer.save(vec![announced("b.csv")]).await;
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains("a.csv") && text.contains("b.csv"), "{text}");
     }
 }

@@ -132,8 +132,8 @@ impl Listener {
 impl ClientContext for Listener {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         // FAIL: a connection ended, told again through `error`. CONFWARN: a consumer's property in a producer and the
-        // other way round, since both are made from one table.
-        let repeated = matches!(facility, "FAIL" | "CONFWARN" | "ERROR");
+        // other way round, since both are made from one table. GETPID: an idempotent producer waits for its number.
+        let repeated = matches!(facility, "FAIL" | "CONFWARN" | "ERROR" | "GETPID");
         match level {
             _ if repeated => log::debug!(target: "librdkafka", "{facility} {message}"),
             RDKafkaLogLevel::Emerg

@@ -262,11 +262,11 @@ impl Polling {
             let phase = self.shared.lock().phase;
             if phase == Phase::Running && self.held.is_empty() && self.records.capacity() > 0 {
                 self.full_since = None;
-                return self.pause(false);
+                return self.resume();
             }
             let full_since = *self.full_since.get_or_insert_with(Instant::now);
             if phase != Phase::Running || full_since.elapsed() >= FULL_PATIENCE {
-                return self.pause(true);
+                return self.pause();
             }
             let state = self.shared.lock();
             drop(
@@ -278,25 +278,33 @@ impl Polling {
         }
     }
 
-    /// Pauses or resumes everything that is assigned.
-    #[expect(
-        clippy::fn_params_excessive_bools,
-        reason = "one flag that says which of the two states is wanted"
-    )]
-    fn pause(&mut self, pause: bool) {
-        if self.is_paused == pause {
-            return;
+    fn pause(&mut self) {
+        if !self.is_paused {
+            let paused = self
+                .consumer
+                .assignment()
+                .and_then(|all| self.consumer.pause(&all));
+            self.note_flow("pause", paused);
+            self.is_paused = true;
         }
-        let changed = self.consumer.assignment().and_then(|all| match pause {
-            true => self.consumer.pause(&all),
-            false => self.consumer.resume(&all),
-        });
-        match changed {
-            Ok(()) if pause => log::debug!("Paused the partitions"),
-            Ok(()) => log::debug!("Resumed the partitions"),
-            Err(error) => log::warn!("Kafka did not pause or resume: {error}"),
+    }
+
+    fn resume(&mut self) {
+        if self.is_paused {
+            let resumed = self
+                .consumer
+                .assignment()
+                .and_then(|all| self.consumer.resume(&all));
+            self.note_flow("resume", resumed);
+            self.is_paused = false;
         }
-        self.is_paused = pause;
+    }
+
+    fn note_flow(&self, what: &str, result: KafkaResult<()>) {
+        match result {
+            Ok(()) => log::debug!("Kafka consumer: {what}"),
+            Err(error) => log::warn!("Kafka consumer: cannot {what}: {error}"),
+        }
     }
 
     fn commit_when_due(&mut self) {

@@ -34,10 +34,13 @@ impl Outage {
     /// It does not answer. `consequence` says what that means here, `reason` what was seen.
     pub(crate) fn note(&self, consequence: &str, reason: &dyn std::fmt::Display) {
         if let Some(seconds) = self.due(Instant::now()) {
-            log::warn!(
-                "{} is away since {seconds} s: {consequence} ({reason})",
-                self.server
-            );
+            let server = &self.server;
+            match seconds {
+                0 => log::warn!("{server} does not answer: {consequence} ({reason})"),
+                _ => log::warn!(
+                    "{server} has not answered for {seconds} s: {consequence} ({reason})"
+                ),
+            }
         }
     }
 
@@ -58,7 +61,7 @@ impl Outage {
             drop(state);
             if spoken {
                 log::info!(
-                    "{} is back after {} s",
+                    "{} answers again after {} s",
                     self.server,
                     since.elapsed().as_secs()
                 );

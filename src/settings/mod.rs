@@ -32,6 +32,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use celeriac_cli::Loaded;
 use table::Section;
 pub(crate) use table::SettingsError;
 
@@ -69,14 +70,13 @@ const RESERVED: [(&str, &str); 11] = [
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Flags {
     pub(crate) watch_dir: Option<String>,
-    pub(crate) quarantine_dir: Option<String>,
-    pub(crate) log_dir: Option<String>,
     pub(crate) settle_ms: Option<u64>,
     pub(crate) rescan_ms: Option<u64>,
     pub(crate) journal: Option<String>,
     pub(crate) bootstrap_servers: Option<String>,
     pub(crate) topic: Option<String>,
     pub(crate) group: Option<String>,
+    pub(crate) database_url: Option<String>,
 }
 
 /// All tables.
@@ -163,7 +163,23 @@ pub(crate) struct Sources<'a> {
     pub(crate) file: Option<&'a Path>,
 }
 
+/// The tables of the settings file that are read here.
+pub(crate) const TABLES: [&str; 3] = ["pipeline", "kafka", "postgresql"];
+
 impl Settings {
+    /// Reads and checks what this process was given.
+    ///
+    /// # Errors
+    /// See [`Settings::load`].
+    pub(crate) fn of_process(flags: &Flags, loaded: &Loaded) -> Result<Self, SettingsError> {
+        Self::load(Sources {
+            flags,
+            environment: &|name| std::env::var(name).ok(),
+            tables: &loaded.tables,
+            file: loaded.file.as_deref(),
+        })
+    }
+
     /// Reads and checks everything.
     ///
     /// # Errors
@@ -179,7 +195,8 @@ impl Settings {
         let by_variables = ["PGHOST", "PGHOSTADDR", "PGSERVICE", "PGDATABASE"]
             .iter()
             .any(|name| variable(name).is_some());
-        let url = match variable("DATABASE_URL") {
+        let url = sources.flags.database_url.clone();
+        let url = match url.or_else(|| variable("DATABASE_URL")) {
             None if by_variables => None,
             None => postgresql.text("url")?,
             url => url,
@@ -221,13 +238,8 @@ impl Pipeline {
             None => watch_dir.join(".celeriac-journal"),
         };
         Ok(Self {
-            quarantine_dir: directory(
-                &flags.quarantine_dir,
-                "QUARANTINE_DIR",
-                "quarantine_dir",
-                "quarantine",
-            )?,
-            log_dir: directory(&flags.log_dir, "LOG_DIR", "log_dir", "logs")?,
+            quarantine_dir: directory(&None, "QUARANTINE_DIR", "quarantine_dir", "quarantine")?,
+            log_dir: directory(&None, "LOG_DIR", "log_dir", "logs")?,
             settle: millis(flags.settle_ms, "settle_ms", 2000)?,
             // Zero would be a loop without a pause.
             rescan: millis(flags.rescan_ms, "rescan_ms", 5000)?.max(Duration::from_millis(100)),
@@ -265,6 +277,7 @@ impl Kafka {
             "file-processing-group",
         )?;
         check_topic(&topic)?;
+        check_servers(&bootstrap_servers)?;
         let properties = section.properties(&["bootstrap_servers", "topic", "group"])?;
         for (name, instead) in RESERVED {
             if properties.contains_key(name) {
@@ -278,6 +291,26 @@ impl Kafka {
             properties,
         })
     }
+}
+
+/// `host:port`, or `host` alone for port 9092, several with commas. librdkafka would try a bad one for ever.
+fn check_servers(servers: &str) -> Result<(), SettingsError> {
+    let is_address = |one: &str| {
+        let (host, port) = match one.rsplit_once(':') {
+            Some((host, port)) if !one.ends_with(']') => (host, port),
+            _ => (one, "9092"),
+        };
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._[]:".contains(&byte);
+        port.parse::<u16>().is_ok_and(|port| port > 0)
+            && !host.is_empty()
+            && host.bytes().all(is_plain)
+    };
+    if servers.split(',').all(|one| is_address(one.trim())) {
+        return Ok(());
+    }
+    Err(SettingsError::Servers(celeriac::settings::mask_url(
+        servers,
+    )))
 }
 
 /// Kafka's rule for names, with room for the dead letter topic's.

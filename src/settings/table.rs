@@ -44,6 +44,9 @@ pub(crate) enum SettingsError {
         /// Why not, or what to use.
         reason: &'static str,
     },
+    /// No address of Kafka's.
+    #[error("{0:?} is no address of Kafka: expected host:port, several with commas")]
+    Servers(String),
     /// Kafka would refuse this name.
     #[error(
         "{0:?} is no topic name: Kafka allows letters, digits, '.', '_' and '-', here 245 at most"

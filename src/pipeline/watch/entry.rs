@@ -1,6 +1,7 @@
 //! What a directory entry is, and whether its name concerns us.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 
@@ -24,6 +25,58 @@ pub(crate) fn concerns_us(name: &OsStr) -> bool {
         return false;
     };
     bytes[stem..].eq_ignore_ascii_case(b".csv")
+}
+
+/// A name as text, one to one: itself where it is UTF-8; else a NUL, which no name has, and the name with `%XX`.
+pub(super) fn key_of(name: &OsStr) -> String {
+    match name.to_str() {
+        Some(text) => text.to_owned(),
+        None => format!("\0{}", percent_encoded(name.as_bytes())),
+    }
+}
+
+/// The name of a key.
+pub(super) fn name_of(key: &str) -> OsString {
+    let Some(encoded) = key.strip_prefix('\0') else {
+        return OsString::from(key);
+    };
+    let mut bytes = Vec::with_capacity(encoded.len());
+    let mut rest = encoded.as_bytes();
+    while let Some((&first, others)) = rest.split_first() {
+        let digits = others.get(..2).filter(|_| first == b'%');
+        let code =
+            digits.and_then(|two| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok());
+        bytes.push(code.unwrap_or(first));
+        rest = if code.is_some() { &others[2..] } else { others };
+    }
+    OsString::from_vec(bytes)
+}
+
+/// How a record names a file of `directory` (as configured, and absolute): its path, `data/split_1.csv`, and its name.
+/// A name that is not UTF-8 is written as a URL, `file:///srv/data/latin1_%E9.csv`, which the task understands: it
+/// puts the file into quarantine for its name, so that this file too has a row in the ledger.
+pub(super) fn named_in_record(directory: &Path, absolute: &Path, key: &str) -> (String, String) {
+    let name = name_of(key);
+    match directory.join(&name).into_os_string().into_string() {
+        Ok(path) => (path, key.to_owned()),
+        Err(_not_utf8) => {
+            let bytes = absolute.join(&name).into_os_string().into_vec();
+            let shown = name.as_bytes().escape_ascii().to_string();
+            (format!("file://{}", percent_encoded(&bytes)), shown)
+        }
+    }
+}
+
+fn percent_encoded(bytes: &[u8]) -> String {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(byte);
+    let encode = |byte: &u8| {
+        if plain(byte) {
+            char::from(*byte).to_string()
+        } else {
+            format!("%{byte:02X}")
+        }
+    };
+    bytes.iter().map(encode).collect()
 }
 
 /// Looks at an entry without opening it and without following a link.
@@ -59,8 +112,6 @@ pub(crate) fn look(path: &Path) -> std::io::Result<Look> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::ffi::OsStrExt as _;
-
     use super::*;
 
     #[test]
@@ -90,6 +141,44 @@ mod tests {
             assert!(!concerns_us(OsStr::new(name)), "{name:?}");
         }
         assert!(concerns_us(OsStr::from_bytes(b"latin1_\xe9.csv")));
+    }
+
+    #[test]
+    fn every_name_has_a_key_of_its_own_that_leads_back() {
+        for name in [
+            &b"a.csv"[..],
+            b"%41.csv",
+            b"latin1_\xe9.csv",
+            b"latin1_%E9\xff.csv",
+            "ü\n.csv".as_bytes(),
+        ] {
+            let name = OsStr::from_bytes(name);
+            assert_eq!(name_of(&key_of(name)), name);
+        }
+        assert_ne!(
+            key_of(OsStr::from_bytes(b"\xe9.csv")),
+            key_of(OsStr::from_bytes(b"%E9.csv"))
+        );
+    }
+
+    #[test]
+    fn a_name_that_is_not_utf8_goes_into_the_record_as_a_url() {
+        let named = |name: &[u8]| {
+            named_in_record(
+                Path::new("data"),
+                Path::new("/srv/d ü"),
+                &key_of(OsStr::from_bytes(name)),
+            )
+        };
+        assert_eq!(
+            named("ü 1.csv".as_bytes()),
+            ("data/ü 1.csv".to_owned(), "ü 1.csv".to_owned())
+        );
+        let url = "file:///srv/d%20%C3%BC/latin1_%E9%25.csv".to_owned();
+        assert_eq!(
+            named(b"latin1_\xe9%.csv"),
+            (url, "latin1_\\xe9%.csv".to_owned())
+        );
     }
 
     #[test]

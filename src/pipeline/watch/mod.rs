@@ -14,8 +14,9 @@
 //! - a directory, FIFO, socket, device or symbolic link named `*.csv` → ignored with one log line. Links are not
 //!   followed even within the root: their target is announced under its own name, and a link can be turned around
 //!   after any check;
-//! - a name that is not UTF-8 → ignored with one log line: neither JSON nor a Celery message nor a PostgreSQL text
-//!   can carry it, so no ledger could name the file. It stays where it is until it is renamed.
+//! - a name that is not UTF-8 → announced as a `file://` URL, with one log line. The task puts the file into quarantine
+//!   (`bad_name`): neither JSON nor PostgreSQL's text can carry the name, and so it has a row in the ledger all the
+//!   same. (A Python worker knows no such URL and finds no file.)
 
 pub(crate) mod entry;
 mod notices;

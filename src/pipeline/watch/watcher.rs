@@ -12,7 +12,6 @@
 //! Counterpart: the `os.listdir` loop of `kafka_producer.py`. Difference: it announces files that are half written.
 
 use std::collections::HashSet;
-use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender};
@@ -21,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use super::entry::{Look, concerns_us, look};
+use super::entry::{Look, concerns_us, key_of, look, name_of, named_in_record};
 use super::notices::{Happening, Notice, Notices};
 use super::pending::Pending;
 use crate::pipeline::file_event::Version;
@@ -61,9 +60,12 @@ pub(crate) enum Until {
 /// A complete file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Found {
-    pub(crate) name: String,
-    /// Directory and name.
+    /// What the watch and the journal call it ([`key_of`]).
+    pub(crate) key: String,
+    /// How the record names it: directory and name, or a URL.
     pub(crate) path: String,
+    /// The name alone, as the record has it.
+    pub(crate) name: String,
     pub(crate) version: Version,
 }
 
@@ -171,8 +173,8 @@ struct Watch {
     identity: (u64, u64),
     notices: Notices,
     pending: Pending,
-    /// Names that were ignored with a log line.
-    complained: HashSet<OsString>,
+    /// Names that were spoken of in the log.
+    complained: HashSet<String>,
     items: mpsc::Sender<Item>,
     next_rescan: Instant,
     next_tick: Instant,
@@ -247,7 +249,7 @@ impl Watch {
 
     fn notice(&mut self, notice: Notice) -> Result<(), End> {
         match notice {
-            Notice::Entry(happening, name) => self.happened(happening, &name),
+            Notice::Entry(happening, name) => self.happened(happening, key_of(&name)),
             Notice::DirectoryGone => Err(End::Failed(WatchError::Replaced(
                 self.options.directory.clone(),
             ))),
@@ -261,23 +263,20 @@ impl Watch {
         }
     }
 
-    fn happened(&mut self, happening: Happening, name: &OsStr) -> Result<(), End> {
-        let Some(name) = self.text(name) else {
-            return Ok(());
-        };
+    fn happened(&mut self, happening: Happening, key: String) -> Result<(), End> {
         let now = Instant::now();
         match happening {
-            Happening::Left => return self.gone(&name),
-            Happening::Opened => self.pending.opened(&name),
-            Happening::Written if self.pending.is_being_written(&name) => {}
+            Happening::Left => return self.gone(&key),
+            Happening::Opened => self.pending.opened(&key),
+            Happening::Written if self.pending.is_being_written(&key) => {}
             Happening::Created | Happening::Written | Happening::Closed | Happening::MovedIn => {
-                let Some(version) = self.look_at(&name)? else {
+                let Some(version) = self.look_at(&key)? else {
                     return Ok(());
                 };
                 match happening {
-                    Happening::Created => self.pending.created(&name, version, now),
-                    Happening::Written => self.pending.written(&name, version, now),
-                    _ => return self.complete(name, version),
+                    Happening::Created => self.pending.created(&key, version, now),
+                    Happening::Written => self.pending.written(&key, version, now),
+                    _ => return self.complete(key, version),
                 }
             }
         }
@@ -305,37 +304,25 @@ impl Watch {
         Ok(())
     }
 
-    fn names_present(&self) -> std::io::Result<HashSet<OsString>> {
+    fn names_present(&self) -> std::io::Result<HashSet<String>> {
         let mut names = HashSet::new();
         for entry in std::fs::read_dir(&self.directory)? {
             let name = entry?.file_name();
             if concerns_us(&name) {
-                names.insert(name);
+                names.insert(key_of(&name));
             }
         }
         Ok(names)
     }
 
-    fn compare(&mut self, present: &HashSet<OsString>) -> Result<(), End> {
-        self.complained.retain(|name| present.contains(name));
-        for name in present {
-            let Some(name) = self.text(name) else {
-                continue;
-            };
-            if let Some(version) = self.look_at(&name)? {
-                self.pending.seen(&name, version, Instant::now());
-            }
-        }
-        let absent: Vec<String> = self
-            .pending
-            .names()
-            .filter(|name| !present.contains(OsStr::new(name)))
-            .cloned()
-            .collect();
-        for name in absent {
-            // Looking again tells those that came in during the listing.
-            if let Some(version) = self.look_at(&name)? {
-                self.pending.seen(&name, version, Instant::now());
+    fn compare(&mut self, present: &HashSet<String>) -> Result<(), End> {
+        self.complained.retain(|key| present.contains(key));
+        // Looking also at the absent ones tells those that came in during the listing.
+        let absent = self.pending.names().filter(|key| !present.contains(*key));
+        let absent: Vec<String> = absent.cloned().collect();
+        for key in present.iter().chain(&absent) {
+            if let Some(version) = self.look_at(key)? {
+                self.pending.seen(key, version, Instant::now());
             }
         }
         Ok(())
@@ -358,55 +345,41 @@ impl Watch {
     }
 
     /// The version of a regular file; everything else is dealt with here.
-    fn look_at(&mut self, name: &str) -> Result<Option<Version>, End> {
-        match look(&self.directory.join(name)) {
+    fn look_at(&mut self, key: &str) -> Result<Option<Version>, End> {
+        match look(&self.directory.join(name_of(key))) {
             Ok(Look::File(version)) => return Ok(Some(version)),
-            Ok(Look::Nothing) => self.gone(name)?,
+            Ok(Look::Nothing) => self.gone(key)?,
             Ok(Look::Other(what)) => {
-                self.gone(name)?;
-                self.complain(
-                    OsStr::new(name),
-                    &format!("it is {what}, not a regular file"),
-                );
+                self.gone(key)?;
+                self.say_once(key, &format!("ignored: it is {what}, not a regular file"));
             }
-            Err(error) => self.complain(
-                OsStr::new(name),
-                &format!("it cannot be looked at now: {error}"),
-            ),
+            Err(error) => self.say_once(key, &format!("cannot be looked at now: {error}")),
         }
         Ok(None)
     }
 
-    fn text(&mut self, name: &OsStr) -> Option<String> {
-        let text = name.to_str().map(str::to_owned);
-        if text.is_none() {
-            self.complain(
-                name,
-                "its name is not UTF-8 (bad_name); rename it to have it loaded",
-            );
-        }
-        text
-    }
-
-    fn complete(&mut self, name: String, version: Version) -> Result<(), End> {
-        if !self.pending.complete(&name, version) {
+    fn complete(&mut self, key: String, version: Version) -> Result<(), End> {
+        if !self.pending.complete(&key, version) {
             return Ok(());
         }
-        let path = self.options.directory.join(&name);
-        let path = path
-            .into_os_string()
-            .into_string()
-            .expect("the settings insist on a UTF-8 directory");
+        let (path, name) = named_in_record(&self.options.directory, &self.directory, &key);
+        if name != key {
+            self.say_once(
+                &key,
+                "its name is not UTF-8 (bad_name): announced as a URL, to be quarantined",
+            );
+        }
         self.hand_out(Item::Found(Found {
-            name,
+            key,
             path,
+            name,
             version,
         }))
     }
 
-    fn gone(&mut self, name: &str) -> Result<(), End> {
-        if self.pending.gone(name) {
-            self.hand_out(Item::Gone(name.to_owned()))
+    fn gone(&mut self, key: &str) -> Result<(), End> {
+        if self.pending.gone(key) {
+            self.hand_out(Item::Gone(key.to_owned()))
         } else {
             Ok(())
         }
@@ -418,9 +391,9 @@ impl Watch {
             .map_err(|_nobody_listens| End::Stopped)
     }
 
-    fn complain(&mut self, name: &OsStr, why: &str) {
-        if self.complained.insert(name.to_owned()) {
-            log::warn!("Ignored {:?}: {why}", self.options.directory.join(name));
+    fn say_once(&mut self, key: &str, what: &str) {
+        if self.complained.insert(key.to_owned()) {
+            log::warn!("{:?}: {what}", self.options.directory.join(name_of(key)));
         }
     }
 }

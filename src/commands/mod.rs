@@ -1,0 +1,20 @@
+//! The program's own commands, beside Celery's: `produce`, `consume`, `db`.
+//!
+//! Each file has what is typed (clap), what it means (settings), and a call into the pipeline; and the exit codes of
+//! its errors.
+
+mod consume;
+mod db;
+mod options;
+mod produce;
+
+use celeriac_cli::Command;
+
+/// All of them.
+pub(crate) fn all() -> Vec<Box<dyn Command>> {
+    vec![
+        Box::new(produce::Produce),
+        Box::new(consume::Consume),
+        Box::new(db::Db),
+    ]
+}
