@@ -15,6 +15,8 @@ mod keys;
 mod lease;
 mod settle;
 mod take;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
