@@ -2,7 +2,9 @@
 //!
 //! Counterpart: the group `celery` in `celery/bin/celery.py` @ 5.7.0. Deliberate differences: they may
 //! also stand behind the command's name, `--config` names a TOML file instead of a Python module, and
-//! `--loader` and `--skip-checks`, which are about Python modules and Django, do not exist.
+//! `--loader` and `--skip-checks`, which are about Python modules and Django, do not exist. The variable
+//! `APP` is not read, only `CELERY_APP`: the app is in the program, and a variable of that common name
+//! would more often stop a worker than help it.
 
 use std::env;
 use std::path::PathBuf;
@@ -51,7 +53,11 @@ impl Global {
         };
         let path = |id: &str| matches.get_one::<PathBuf>(id).cloned();
         Self {
-            app: text("app"),
+            app: text("app").or_else(|| {
+                env::var("CELERY_APP")
+                    .ok()
+                    .filter(|value| !value.is_empty())
+            }),
             broker: text("broker"),
             result_backend: text("result_backend"),
             config: path("config"),
@@ -111,7 +117,7 @@ fn global_options() -> Vec<Arg> {
             .short('A')
             .long("app")
             .value_name("APP")
-            .help("The app; a name that this program does not have is refused"),
+            .help("The app; a name that this program does not have is refused [env: CELERY_APP]"),
         option("broker")
             .short('b')
             .long("broker")

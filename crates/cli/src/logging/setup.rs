@@ -80,3 +80,37 @@ fn write(
         Format::Json => json::write(out, record, at, &process),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libraries_are_quiet_unless_everything_is_asked_for() {
+        for (level, expected) in [
+            (Level::Debug, LevelFilter::Debug),
+            (Level::Info, LevelFilter::Warn),
+            (Level::Warning, LevelFilter::Warn),
+            (Level::Critical, LevelFilter::Error),
+        ] {
+            assert_eq!(library_level(level), expected, "{level:?}");
+        }
+    }
+
+    #[test]
+    fn only_critical_records_pass_at_critical() {
+        let error = Record::builder()
+            .level(log::Level::Error)
+            .args(format_args!("bad"))
+            .build();
+        let pairs = [("severity", "CRITICAL")];
+        let critical = error.to_builder().key_values(&pairs).build();
+        let lines = |record: &Record<'_>| {
+            let mut out = Vec::new();
+            write(&mut out, record, Level::Critical, Format::Text, false).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(lines(&error), "");
+        assert!(lines(&critical).ends_with(": CRITICAL/MainProcess] bad\n"));
+    }
+}

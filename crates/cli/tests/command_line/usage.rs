@@ -55,6 +55,15 @@ fn an_app_that_this_program_does_not_have_is_refused() {
     let error = "\nUnable to load celery application.\nThe module nope was not found.\nThis program has adder.";
     check("-A nope worker", PROGRAM, error);
     check("worker --app=nope:app", PROGRAM, error);
+    let ended = Start::new("adder", ["worker"])
+        .env("CELERY_APP", "nope")
+        .run();
+    assert_eq!(ended.stderr, format!("{PROGRAM}Error: {error}\n"));
+    let known = adder("-A adder:app --workdir /nowhere worker");
+    assert!(
+        known.stderr.contains("cannot change to the directory"),
+        "{known:?}"
+    );
 }
 
 #[test]
