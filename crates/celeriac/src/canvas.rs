@@ -10,10 +10,11 @@
 
 use celeriac_protocol::canvas::{Embed, Signature};
 use celeriac_protocol::compose::TaskCall;
+use celeriac_protocol::headers::TimeLimit;
 use celeriac_protocol::message::TaskMessage;
 use celeriac_protocol::timestamp;
 use chrono::{DateTime, Utc};
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 use uuid::Uuid;
 
 use crate::app::App;
@@ -35,7 +36,9 @@ pub(crate) fn unsupported(embed: &Embed) -> Option<&'static str> {
     let lists = [&embed.callbacks, &embed.errbacks, &embed.chain];
     let mut signatures = lists.into_iter().flatten().flatten();
     signatures
-        .any(|signature| signature.subtask_type.is_some())
+        .any(|signature| {
+            signature.subtask_type.is_some() || signature.options.contains_key("chord")
+        })
         .then_some("followed by a group, chain or chord")
 }
 
@@ -60,7 +63,8 @@ pub(crate) fn after_success(app: &App, ended: &TaskMessage, result: &Value) -> V
         .collect();
     if let Some((signature, rest)) = embed.next_in_chain() {
         let embed = Embed {
-            chain: (!rest.is_empty()).then(|| rest.to_vec()),
+            // Empty at the end of a chain, not null, as Celery writes it.
+            chain: Some(rest.to_vec()),
             ..Embed::default()
         };
         follow_ups.push(call(app, ended, signature, args, embed, "chain"));
@@ -106,7 +110,7 @@ fn call(
     embed.errbacks = options.signatures("link_error");
     let priority = options.0.get("priority").and_then(Value::as_u64);
     let root = parent.headers.root_id.clone();
-    let call = TaskCall {
+    let mut call = TaskCall {
         kwargs: signature.kwargs.clone(),
         origin: origin(),
         reply_to: Some(
@@ -115,8 +119,11 @@ fn call(
                 .unwrap_or_else(|| app.oid().to_owned()),
         ),
         shadow: options.text("shadow"),
-        eta: options.time("countdown", "eta"),
-        expires: options.time("", "expires"),
+        eta: options.time("countdown").or_else(|| options.time("eta")),
+        timelimit: TimeLimit {
+            hard: options.number("time_limit"),
+            soft: options.number("soft_time_limit"),
+        },
         group: options.text("group_id"),
         group_index: options.0.get("group_index").and_then(Value::as_i64),
         root_id: root.or_else(|| Some(parent_id.clone())),
@@ -127,6 +134,9 @@ fn call(
         embed,
         ..TaskCall::new(&signature.task, id, signature.merged_args(partial))
     };
+    if let Some(expires) = options.time("expires") {
+        call.expire_at(expires, clock::now());
+    }
     FollowUp {
         message: call.into_message(),
         queue: app.queue(options.text("queue").as_deref()),
@@ -171,13 +181,17 @@ impl Options<'_> {
         signatures.collect::<Result<Vec<_>, _>>().ok()
     }
 
-    /// A point in time, as seconds from now or as text; `expires` may be either under one key.
-    fn time(&self, seconds_key: &str, key: &str) -> Option<DateTime<Utc>> {
-        let seconds = self.0.get(seconds_key).or(self.0.get(key));
-        if let Some(seconds) = seconds.and_then(Value::as_f64) {
+    fn number(&self, key: &str) -> Option<Number> {
+        self.0.get(key).and_then(Value::as_number).cloned()
+    }
+
+    /// A point in time: seconds from now, or a text.
+    fn time(&self, key: &str) -> Option<DateTime<Utc>> {
+        let value = self.0.get(key)?;
+        if let Some(seconds) = value.as_f64() {
             let millis = (seconds * 1000.0).round();
-            return Some(clock::now() + chrono::Duration::milliseconds(millis as i64));
+            return clock::now().checked_add_signed(chrono::Duration::milliseconds(millis as i64));
         }
-        timestamp::parse(self.0.get(key)?.as_str()?).ok()
+        timestamp::parse(value.as_str()?).ok()
     }
 }

@@ -53,7 +53,10 @@ impl Subject {
     pub(crate) fn succeeded(&self, runtime: Duration, result: &Value) {
         let Self { name, id } = self;
         let seconds = repr::repr_value(&json!(runtime.as_secs_f64()));
-        let result = repr::saferepr(result);
+        // Celery writes line ends in texts as they are; here one task is one line.
+        let result = repr::saferepr(result)
+            .replace('\n', "\\n")
+            .replace('\r', "\\r");
         info!(task_name = name.as_str(), task_id = id.as_str(), runtime = runtime.as_secs_f64();
             "Task {name}[{id}] succeeded in {seconds}s: {result}");
     }

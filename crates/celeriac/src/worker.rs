@@ -193,7 +193,7 @@ async fn abandon_after_cold(shutdown: Shutdown, abandon: CancellationToken) {
         // cancel-safe: both only wait
         () = abandon.cancelled() => {}
         () = shutdown.cold_token().cancelled() => {
-            tokio::time::sleep(COLD_PATIENCE).await;
+            tokio::time::timeout(COLD_PATIENCE, abandon.cancelled()).await.ok();
             abandon.cancel();
         }
     }

@@ -59,7 +59,7 @@ pub struct SendOptions {
 #[non_exhaustive]
 pub enum SendError {
     /// The broker did not take it (or its answer was lost). Sending again with the same id is safe.
-    #[error("cannot send task {task} to {url}: {source}")]
+    #[error("cannot send task {task} to {url}")]
     Broker {
         /// The task's name.
         task: String,
@@ -143,7 +143,6 @@ impl App {
                 .countdown
                 .map(|countdown| clock::now() + countdown)
                 .or(options.eta),
-            expires: options.expires,
             root_id: parent.as_ref().map(|parent| parent.root_id().to_owned()),
             parent_id: parent.as_ref().map(|parent| parent.id().to_owned()),
             ignore_result: Some(
@@ -159,6 +158,9 @@ impl App {
             headers: options.headers,
             ..TaskCall::new(name, id, args)
         };
+        if let Some(expires) = options.expires {
+            call.expire_at(expires, clock::now());
+        }
         call.embed.callbacks = (!options.link.is_empty()).then_some(options.link);
         call.embed.errbacks = (!options.link_error.is_empty()).then_some(options.link_error);
         call.into_message()

@@ -8,11 +8,13 @@
 
 use std::time::Duration;
 
+use celeriac_protocol::compose::expiration;
 use celeriac_protocol::exception::TaskException;
 use celeriac_protocol::message::TaskMessage;
 use celeriac_protocol::result::TaskMeta;
 use celeriac_protocol::state::State;
 use celeriac_protocol::{repr, timestamp};
+use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use super::{Executor, Request};
@@ -86,9 +88,7 @@ impl Executor {
         }
         let countdown = retry.countdown.unwrap_or(DEFAULT_RETRY_DELAY);
         let eta = retry.eta.unwrap_or_else(|| clock::now() + countdown);
-        let mut message = request.message().clone();
-        message.headers.parent_id = Some(headers.id.clone());
-        message.headers.eta = Some(timestamp::isoformat(eta));
+        let mut message = again(request.message(), eta);
         if !retry.is_uncounted {
             message.headers.retries = count;
         }
@@ -240,6 +240,26 @@ impl Executor {
         }
         meta
     }
+}
+
+/// The message of a retry; everything that it does not change travels on, known or not.
+fn again(sent: &TaskMessage, eta: DateTime<Utc>) -> TaskMessage {
+    let mut message = sent.clone();
+    let headers = &mut message.headers;
+    headers.parent_id = Some(headers.id.clone());
+    headers.eta = Some(timestamp::isoformat(eta));
+    let properties = &mut message.properties;
+    properties.expiration = sent
+        .headers
+        .expires_time()
+        .ok()
+        .flatten()
+        .map(|expires| expiration(expires, clock::now()));
+    // Celery passes the option `origin` on to kombu too, which takes it for a property.
+    properties
+        .extra
+        .insert("origin".to_owned(), json!(headers.origin));
+    message
 }
 
 /// What the task has sent, and what follows it: `[[id, parent], null]` each.
