@@ -8,7 +8,7 @@ use super::*;
 fn load(
     file: &str,
     environment: &[(&str, &str)],
-    flags: Sources,
+    flags: &Sources,
 ) -> Result<LoadedSettings, SettingsError> {
     let directory = tempfile::tempdir().unwrap();
     if !file.is_empty() {
@@ -18,11 +18,11 @@ fn load(
         let found = environment.iter().find(|(variable, _)| *variable == name);
         found.map(|(_, value)| (*value).to_owned())
     };
-    Settings::load_from(&flags, value, directory.path())
+    Settings::load_from(flags, value, directory.path())
 }
 
 fn settings(file: &str, environment: &[(&str, &str)]) -> Settings {
-    load(file, environment, Sources::default())
+    load(file, environment, &Sources::default())
         .unwrap()
         .settings
 }
@@ -33,7 +33,7 @@ fn error(file: &str) -> String {
         program_tables: vec!["pipeline".to_owned()],
         ..Sources::default()
     };
-    let text = load(file, &[], sources).unwrap_err().to_string();
+    let text = load(file, &[], &sources).unwrap_err().to_string();
     let start = text.find(DEFAULT_FILE).expect("the error names the file");
     text[start..].to_owned()
 }
@@ -57,7 +57,7 @@ fn flag_wins_over_environment_over_file_over_default() {
         settings(file, &environment).broker_url,
         "redis://environment/0"
     );
-    let loaded = load(file, &environment, flags).unwrap();
+    let loaded = load(file, &environment, &flags).unwrap();
     assert_eq!(loaded.settings.broker_url, "redis://flag/0");
 }
 
@@ -103,7 +103,7 @@ settle_ms = 10
         program_tables: vec!["pipeline".to_owned()],
         ..Sources::default()
     };
-    let loaded = load(file, &[], sources).unwrap();
+    let loaded = load(file, &[], &sources).unwrap();
     let options = &loaded.settings.broker_transport_options;
     assert_eq!(loaded.settings.worker_concurrency, Some(3));
     assert_eq!(options.visibility_timeout, Duration::from_millis(1500));
@@ -181,7 +181,7 @@ fn a_file_that_was_named_and_is_missing_is_an_error() {
         config: Some(PathBuf::from("/nowhere/celeriac.toml")),
         ..Sources::default()
     };
-    let error = load("", &[], sources).unwrap_err();
+    let error = load("", &[], &sources).unwrap_err();
     assert_eq!(
         error.to_string(),
         "cannot read the settings file /nowhere/celeriac.toml"
@@ -195,7 +195,7 @@ fn the_flag_or_variable_that_is_wrong_is_named() {
         broker_url: Some("nonsense".to_owned()),
         ..Sources::default()
     };
-    let flag = load("", &[], flags).unwrap_err().to_string();
+    let flag = load("", &[], &flags).unwrap_err().to_string();
     assert!(
         flag.starts_with("--broker: broker_url = \"nonsense\": expected a URL"),
         "{flag}"
@@ -203,7 +203,7 @@ fn the_flag_or_variable_that_is_wrong_is_named() {
     let variable = load(
         "",
         &[("CELERY_RESULT_BACKEND", "nonsense")],
-        Sources::default(),
+        &Sources::default(),
     )
     .unwrap_err();
     assert_eq!(
@@ -222,7 +222,7 @@ fn passwords_show_in_no_error_and_in_no_debug_output() {
         ..Sources::default()
     };
     assert!(!format!("{sources:?}").contains("secret"));
-    let loaded = load("", &[], sources).unwrap();
+    let loaded = load("", &[], &sources).unwrap();
     let shown = format!("{:?}", loaded.settings);
     assert!(!shown.contains("secret"), "{shown}");
     assert!(shown.contains("redis://:**@h:1/0"), "{shown}");
