@@ -92,7 +92,10 @@ impl Request {
         (self.message.args.clone(), self.message.kwargs.clone())
     }
 
+    /// The delivery, to be settled. Its room in the prefetch is free from now on, also while a task
+    /// that was acknowledged early still runs.
     pub(crate) fn take_delivery(&mut self) -> Option<Delivery> {
+        self.permit = None;
         self.delivery.take()
     }
 
