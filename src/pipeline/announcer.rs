@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::file_event::compose;
 use super::journal::{Announced, Entry, Journal, JournalError};
 use super::journal_writer::JournalWriter;
-use super::kafka_client::{ClientError, outage};
+use super::kafka_client::{ClientError, Listener};
 use super::kafka_producer::{Delivered, DeliveryError, Outgoing, Producer};
 use super::watch::{Found, Item, Options, Until, WatchError, Watcher, check_directory};
 use crate::settings::Settings;
@@ -163,7 +163,10 @@ impl<'a> Session<'a> {
         // First, since the journal usually lies in it.
         check_directory(&pipeline.watch_dir)?;
         let (journal, announced): (Journal, Announced) = Journal::open(&pipeline.journal)?;
-        let producer = Producer::new(&settings.kafka, outage(&settings.kafka), "new files wait")?;
+        let producer = Producer::new(
+            &settings.kafka,
+            Listener::new(&settings.kafka, "new files wait"),
+        )?;
         log::info!(
             "Watching {:?}, announcing to topic {} at {} ({} files were announced before)",
             pipeline.watch_dir,

@@ -3,6 +3,7 @@
 //! librdkafka reports a broker that is away several times a second and from every connection. Here that becomes one
 //! line each ten seconds ([`Outage`]); everything else it says goes on at the level it deserves.
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use rdkafka::ClientConfig;
@@ -77,11 +78,6 @@ pub(crate) fn configuration(
     config
 }
 
-/// A new note about Kafka's absence.
-pub(crate) fn outage(kafka: &Kafka) -> Arc<Outage> {
-    Arc::new(Outage::new(format!("Kafka at {}", kafka.bootstrap_servers)))
-}
-
 /// Whether the error only says that no broker answers (yet).
 pub(crate) fn is_away(error: &KafkaError) -> bool {
     let Some(code) = error.rdkafka_error_code() else {
@@ -104,15 +100,34 @@ pub(crate) fn is_away(error: &KafkaError) -> bool {
     )
 }
 
-/// Receives what librdkafka says.
+/// Receives what librdkafka says. Clones share one note of Kafka's absence, so that the clients of one process do not
+/// all speak of it.
 #[derive(Clone)]
 pub(crate) struct Listener {
-    pub(crate) outage: Arc<Outage>,
-    /// What it means here that Kafka is away: `announcements wait`.
-    pub(crate) consequence: &'static str,
+    outage: Arc<Outage>,
+    consequence: &'static str,
 }
 
 impl Listener {
+    /// `consequence`: what it means here that Kafka is away, as in `new files wait`.
+    pub(crate) fn new(kafka: &Kafka, consequence: &'static str) -> Self {
+        let outage = Outage::new(format!("Kafka at {}", kafka.bootstrap_servers));
+        Self {
+            outage: Arc::new(outage),
+            consequence,
+        }
+    }
+
+    /// Kafka does not answer, or not as it should.
+    pub(crate) fn away(&self, reason: &dyn Display) {
+        self.outage.note(self.consequence, reason);
+    }
+
+    /// Kafka answers.
+    pub(crate) fn answers(&self) {
+        self.outage.over();
+    }
+
     /// An error outside of any call of ours.
     pub(crate) fn heard(&self, error: &KafkaError, reason: &str) {
         match error.rdkafka_error_code() {
@@ -121,9 +136,10 @@ impl Listener {
                 log::debug!(target: "librdkafka", "{reason}")
             }
             Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
-                self.outage.note(self.consequence, &reason);
+                // Once per look at the topics.
+                log::info!("Waiting for the topic: {reason}");
             }
-            _ if is_away(error) => self.outage.note(self.consequence, &reason),
+            _ if is_away(error) => self.away(&reason),
             _ => log::warn!("Kafka: {error}: {reason}"),
         }
     }
@@ -131,9 +147,12 @@ impl Listener {
 
 impl ClientContext for Listener {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        // FAIL: a connection ended, told again through `error`. CONFWARN: a consumer's property in a producer and the
+        // FAIL, COMMITFAIL: told again through `error` and the commit's callback. CONFWARN: a consumer's property in a producer and the
         // other way round, since both are made from one table. GETPID: an idempotent producer waits for its number.
-        let repeated = matches!(facility, "FAIL" | "CONFWARN" | "ERROR" | "GETPID");
+        let repeated = matches!(
+            facility,
+            "FAIL" | "CONFWARN" | "ERROR" | "GETPID" | "COMMITFAIL"
+        );
         match level {
             _ if repeated => log::debug!(target: "librdkafka", "{facility} {message}"),
             RDKafkaLogLevel::Emerg

@@ -24,7 +24,7 @@ use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::{ClientContext, Offset, TopicPartitionList, config::RDKafkaLogLevel};
 use tokio::sync::mpsc;
 
-use super::kafka_client::{ClientError, Listener, configuration, outage};
+use super::kafka_client::{ClientError, Listener, configuration};
 use super::offsets::{Mark, Offsets, Partition, Ticket};
 use super::record::Record;
 use crate::settings::Kafka;
@@ -82,12 +82,8 @@ impl Consumer {
     ///
     /// # Errors
     /// The settings are wrong.
-    pub(crate) fn start(kafka: &Kafka) -> Result<Self, ClientError> {
+    pub(crate) fn start(kafka: &Kafka, listener: Listener) -> Result<Self, ClientError> {
         let shared = Arc::new(Shared::default());
-        let listener = Listener {
-            outage: outage(kafka),
-            consequence: "no records come in",
-        };
         let consumer: BaseConsumer<Context> = configuration(kafka, &DEFAULTS, &FIXED)
             .set("group.id", &kafka.group)
             .create_with_context(Context {
@@ -231,7 +227,7 @@ impl Polling {
     }
 
     fn received(&mut self, record: Record) {
-        self.consumer.context().listener.outage.over();
+        self.consumer.context().listener.answers();
         let ticket = self
             .shared
             .lock()
@@ -390,7 +386,7 @@ impl ConsumerContext for Context {
 
     fn post_rebalance(&self, _consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         if let Rebalance::Assign(list) = rebalance {
-            self.listener.outage.over();
+            self.listener.answers();
             self.shared.lock().is_assigned_anew = true;
             log::info!("Consuming the partitions {}", numbers(&partitions(list)));
         }
@@ -398,7 +394,7 @@ impl ConsumerContext for Context {
 
     fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
         let Err(error) = result else {
-            return self.listener.outage.over();
+            return self.listener.answers();
         };
         let mut state = self.shared.lock();
         state.has_commit_failed = true;
@@ -406,10 +402,7 @@ impl ConsumerContext for Context {
             state.offsets.commit_failed(&partition);
         }
         drop(state);
-        self.listener.outage.note(
-            "offsets are committed later, and what is not committed is handled again",
-            &error,
-        );
+        self.listener.away(&error);
     }
 }
 

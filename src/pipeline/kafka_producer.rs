@@ -6,7 +6,6 @@
 //!
 //! Counterpart: `KafkaProducer` of kafka-python in `kafka_producer.py`, whose `flush()` says nothing of failures.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -14,7 +13,6 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _, PurgeConfig};
 
 use super::kafka_client::{ClientError, Listener, configuration, is_away};
-use super::outage::Outage;
 use crate::settings::Kafka;
 
 /// First and longest pause before a record that Kafka has refused is sent again.
@@ -67,29 +65,18 @@ pub(crate) enum DeliveryError {
 #[derive(Clone)]
 pub(crate) struct Producer {
     inner: FutureProducer<Listener>,
-    outage: Arc<Outage>,
-    consequence: &'static str,
+    listener: Listener,
 }
 
 impl Producer {
-    /// Makes the producer; connecting goes on in the background. `consequence`: see [`Listener`].
+    /// Makes the producer; connecting goes on in the background.
     ///
     /// # Errors
     /// The settings are wrong.
-    pub(crate) fn new(
-        kafka: &Kafka,
-        outage: Arc<Outage>,
-        consequence: &'static str,
-    ) -> Result<Self, ClientError> {
-        let inner = configuration(kafka, &DEFAULTS, &FIXED).create_with_context(Listener {
-            outage: Arc::clone(&outage),
-            consequence,
-        })?;
-        Ok(Self {
-            inner,
-            outage,
-            consequence,
-        })
+    pub(crate) fn new(kafka: &Kafka, listener: Listener) -> Result<Self, ClientError> {
+        let config = configuration(kafka, &DEFAULTS, &FIXED);
+        let inner = config.create_with_context(listener.clone())?;
+        Ok(Self { inner, listener })
     }
 
     /// Sends a record and waits until Kafka has it, however long that takes.
@@ -108,7 +95,7 @@ impl Producer {
                 .await
             {
                 Ok(delivery) => {
-                    self.outage.over();
+                    self.listener.answers();
                     return Ok(Delivered {
                         partition: delivery.partition,
                         offset: delivery.offset,
@@ -123,10 +110,8 @@ impl Producer {
 
     /// Says that records have been waiting for their delivery report.
     pub(crate) fn note_waiting(&self, count: usize) {
-        self.outage.note(
-            self.consequence,
-            &format_args!("{count} records are not acknowledged"),
-        );
+        self.listener
+            .away(&format_args!("{count} records are not acknowledged"));
     }
 
     /// Drops what is not acknowledged and closes the connection.
@@ -158,11 +143,11 @@ impl Producer {
                 let reason = format_args!(
                     "it has no topic {topic}; create it or let the broker create topics"
                 );
-                self.outage.note(self.consequence, &reason);
+                self.listener.away(&reason);
                 Ok(())
             }
             _ if is_away(error) => {
-                self.outage.note(self.consequence, error);
+                self.listener.away(error);
                 Ok(())
             }
             _ => {

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::dlq::DeadLetters;
 use super::forwarder::{ForwardError, Forwarder};
-use super::kafka_client::{ClientError, outage};
+use super::kafka_client::{ClientError, Listener};
 use super::kafka_consumer::{Consumer, ConsumerError};
 use super::kafka_producer::Producer;
 use super::offsets::Ticket;
@@ -56,10 +56,14 @@ pub(crate) async fn relay(
     let kafka = &settings.kafka;
     let working_dir = std::env::current_dir().map_err(RelayError::WorkingDirectory)?;
     let root = Root::new(&working_dir, &settings.pipeline.watch_dir);
-    let producer = Producer::new(kafka, outage(kafka), "bad records wait")?;
+    let listener = Listener::new(
+        kafka,
+        "no records come in, no offsets are committed, and bad records wait",
+    );
+    let producer = Producer::new(kafka, listener.clone())?;
     let dead_letters = DeadLetters::new(producer, kafka.dlq_topic());
     let forwarder = Forwarder::new(app, root, dead_letters, stop.clone());
-    let mut consumer = Consumer::start(kafka)?;
+    let mut consumer = Consumer::start(kafka, listener)?;
     log::info!(
         "Consuming topic {} at {} as group {}; paths must be below {:?}",
         kafka.topic,
