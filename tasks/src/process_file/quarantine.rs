@@ -361,6 +361,29 @@ mod tests {
     }
 
     #[test]
+    fn a_quarantine_on_another_file_system_is_noticed() {
+        let (temporary, _) = world();
+        // The same steps, by copying, where this machine has a second file system at hand.
+        let elsewhere = ["/dev/shm", "/tmp"]
+            .into_iter()
+            .find_map(|dir| tempfile::tempdir_in(dir).ok());
+        let elsewhere = elsewhere.expect("a temporary directory");
+        let quarantine = Quarantine::open(elsewhere.path()).expect("a directory");
+        let (place, file) = drop_file(temporary.path(), "a.csv", "content");
+        let moved = quarantine.quarantine_file(&place, Some(&file), "a.csv");
+        assert_eq!(moved.expect("room"), Moved::Done);
+        let text = std::fs::read_to_string(elsewhere.path().join("a.csv"));
+        assert_eq!(text.expect("it is there"), "content");
+        assert!(!temporary.path().join("data/a.csv").exists());
+        assert_eq!(
+            std::fs::read_dir(elsewhere.path())
+                .expect("it is there")
+                .count(),
+            1
+        );
+    }
+
+    #[test]
     fn a_file_with_further_names_is_not_unlinked_across_file_systems() {
         let (temporary, quarantine) = world();
         drop_file(temporary.path(), "a.csv", "content");

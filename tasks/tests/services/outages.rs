@@ -66,20 +66,49 @@ async fn a_connection_killed_in_mid_copy_loads_nothing_and_then_everything() {
     world.check_invariants().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_commit_whose_answer_is_lost_is_not_done_twice() {
-    let world = World::new().await;
-    let url = url::Url::parse(&world.url).expect("a URL");
+/// A proxy in front of the world's database, and the URL that leads through it.
+async fn proxy_of(world: &World) -> (Proxy, String) {
+    let mut url = url::Url::parse(&world.url).expect("a URL");
     let target = format!(
         "{}:{}",
         url.host_str().expect("a host"),
         url.port().unwrap_or(5432)
     );
     let proxy = Proxy::to(target).await;
-    let mut through = url.clone();
-    through.set_host(Some("127.0.0.1")).expect("it has a host");
-    through.set_port(Some(proxy.port)).expect("it has a port");
-    let worker = world.worker_at(through.as_str());
+    url.set_host(Some("127.0.0.1")).expect("it has a host");
+    url.set_port(Some(proxy.port)).expect("it has a port");
+    (proxy, url.into())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_falls_silent_is_given_up_and_another_loads_the_file() {
+    let world = World::new().await;
+    let (proxy, url) = proxy_of(&world).await;
+    let worker = world.worker_at(&url);
+    let path = world.drop_file("a.csv", csv(500, 1));
+    proxy.faults.freeze_in_copy.store(true, Ordering::SeqCst);
+    let start = Instant::now();
+    let fate = process_file(&worker, &path, "t", &CancellationToken::new())
+        .await
+        .expect("a verdict");
+    assert!(
+        proxy.faults.was_frozen.load(Ordering::SeqCst),
+        "the connection fell silent"
+    );
+    assert!(
+        start.elapsed() < Duration::from_secs(50),
+        "{:?}",
+        start.elapsed()
+    );
+    assert_eq!(fate.status(), "loaded");
+    world.check_invariants().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_whose_answer_is_lost_is_not_done_twice() {
+    let world = World::new().await;
+    let (proxy, url) = proxy_of(&world).await;
+    let worker = world.worker_at(&url);
     let path = world.drop_file("a.csv", csv(500, 1));
     proxy.faults.cut_after_commit.store(true, Ordering::SeqCst);
     let fate = process_file(&worker, &path, "t", &CancellationToken::new())

@@ -13,8 +13,12 @@ use tokio::task::JoinSet;
 pub(crate) struct Faults {
     /// Drop the connection once the next COMMIT has reached the server, and its answer is on the way back.
     pub(crate) cut_after_commit: AtomicBool,
-    /// How often that was done.
+    /// That was done.
     pub(crate) was_cut: AtomicBool,
+    /// Pass nothing more, in either direction, once the next COPY has begun; the connection stays open.
+    pub(crate) freeze_in_copy: AtomicBool,
+    /// That was done.
+    pub(crate) was_frozen: AtomicBool,
 }
 
 pub(crate) struct Proxy {
@@ -73,6 +77,15 @@ async fn requests(
             armed.store(true, Ordering::SeqCst);
         }
         if to.write_all(&bytes[..count]).await.is_err() {
+            return;
+        }
+        let is_copy = bytes[..count]
+            .windows(8)
+            .any(|window| window == b"copy raw");
+        if is_copy && faults.freeze_in_copy.swap(false, Ordering::SeqCst) {
+            faults.was_frozen.store(true, Ordering::SeqCst);
+            // What still comes is taken and forgotten, as by a cable that was cut.
+            while let Ok(1..) = from.read(&mut bytes).await {}
             return;
         }
     }
