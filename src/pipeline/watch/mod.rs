@@ -21,6 +21,8 @@
 pub(crate) mod entry;
 mod notices;
 mod pending;
+#[cfg(test)]
+mod tests;
 mod watcher;
 
 pub(crate) use watcher::{Found, Item, Options, Until, WatchError, Watcher, check_directory};
