@@ -3,7 +3,8 @@
 //! - [`entry`]: what a directory entry is, and whether its name concerns us
 //! - [`pending`]: when a file is complete (pure: no disk, no clock)
 //! - [`notices`]: what the file system says, in our words
-//! - [`watcher`]: the thread that puts these together and rescans
+//! - [`watch_loop`]: the thread that puts these together and rescans
+//! - [`watcher`]: all of it from outside
 //!
 //! Rules (corpus and docs follow them):
 //! - renamed in → announced at once; that is the recommended way to deliver a file;
@@ -23,6 +24,7 @@ mod notices;
 mod pending;
 #[cfg(test)]
 mod tests;
+mod watch_loop;
 mod watcher;
 
 pub(crate) use watcher::{Found, Item, Options, Until, WatchError, Watcher, check_directory};
