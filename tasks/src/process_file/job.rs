@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use log::Level;
 use rand::Rng;
 use tokio_util::sync::CancellationToken;
 
@@ -52,7 +53,12 @@ impl<'a> Job<'a> {
         let Some(&delay) = PATIENCE_SECS.get(self.waits.fetch_add(1, Ordering::Relaxed)) else {
             return Err(error);
         };
-        log::warn!(
+        let level = match error {
+            Error::Deployment(_) => Level::Error,
+            _ => Level::Warn,
+        };
+        log::log!(
+            level,
             "Data from {}: {error}; trying again in {delay} s.",
             self.shown()
         );

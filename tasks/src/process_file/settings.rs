@@ -6,10 +6,15 @@ use std::str::FromStr;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use log::LevelFilter;
+use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 
 /// Longest wait for a connection. Short: whoever waits in a slot goes on waiting with back-off.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A statement that takes longer is mentioned at DEBUG.
+const SLOW_STATEMENT: Duration = Duration::from_secs(1);
 
 /// A connection unused for this long is closed.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -72,6 +77,8 @@ pub fn connect_options(database_url: Option<&str>) -> Result<PgConnectOptions, S
         Some(_) => return Err(SettingsError::DatabaseUrl),
         None => PgConnectOptions::new(),
     };
+    // A long COPY is no cause for a warning: what takes too long here has a limit of its own.
+    let options = options.log_slow_statements(LevelFilter::Debug, SLOW_STATEMENT);
     Ok(options.application_name("celeriac"))
 }
 
@@ -98,6 +105,7 @@ impl Ingest {
         let pool = PgPoolOptions::new()
             .max_connections(settings.max_connections.max(1))
             .acquire_timeout(ACQUIRE_TIMEOUT)
+            .acquire_slow_level(LevelFilter::Debug)
             .idle_timeout(IDLE_TIMEOUT)
             .after_connect(|connection, _| {
                 Box::pin(async move {
