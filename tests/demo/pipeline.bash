@@ -8,6 +8,7 @@ stop_deadline_secs=60
 tail_lines=25
 
 declare -A pids=()
+launched=()
 
 # Starts "$2…" as $1 in the demo's directory. In a session of its own, so that Ctrl+C reaches this script only, which
 # then ends everything in order; if the script itself is killed, the kernel ends its processes.
@@ -16,6 +17,7 @@ launch() {
     shift
     (cd "$demo" && exec setsid setpriv --pdeathsig TERM -- "$@") </dev/null >>"$demo/$name.log" 2>&1 9>&- &
     pids[$name]=$!
+    launched+=("$name")
 }
 
 start_pipeline() {
@@ -121,8 +123,9 @@ end_processes() {
 }
 
 show_tails() {
-    local log
-    for log in "$demo"/*.log; do
+    local name log
+    for name in "${launched[@]}"; do
+        log=$demo/$name.log
         [[ -s $log ]] || continue
         printf '\n=== end of %s\n' "$log"
         tail -n "$tail_lines" "$log"
