@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use sensor_tasks::process_file::{Error, Fate, connect_options, process_file};
 use sensor_tasks::{Ingest, IngestSettings, migrate};
 use serde_json::Value;
-use sqlx::{AssertSqlSafe, PgPool, Row};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Row};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) const HEADER: &str = "ts,device,co,humidity,light,lpg,motion,smoke,temp\n";
@@ -36,6 +36,7 @@ pub(crate) fn csv(rows: u32, seed: u32) -> String {
 pub(crate) struct World {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) url: String,
+    database: String,
     pub(crate) admin: PgPool,
     pub(crate) db: PgPool,
     pub(crate) ingest: Ingest,
@@ -82,6 +83,7 @@ impl World {
         Self {
             dir,
             url,
+            database: name,
             admin,
             db,
             ingest,
@@ -180,6 +182,27 @@ impl World {
             self.number(idle).await == 0
         })
         .await;
+    }
+}
+
+/// The database goes with the test; a failed one leaves it for whoever looks into it.
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let sql = format!("drop database {} with (force)", self.database);
+        let dropping = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            runtime.block_on(async {
+                let mut admin = PgConnection::connect(&server()).await?;
+                sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut admin).await
+            })
+        });
+        let dropped: sqlx::Result<_> = dropping.join().expect("it does not panic");
+        dropped.expect("the database may be dropped");
     }
 }
 
