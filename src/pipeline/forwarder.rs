@@ -139,8 +139,9 @@ impl Forwarder {
             // Also what is not transient by itself (a wrong type, a missing right): a person can mend it, and the
             // record is good.
             Err(error @ celeriac::SendError::Broker { .. }) => {
-                self.redis
-                    .note("tasks wait, and nothing is committed", &error);
+                let reason = anyhow::Error::new(error);
+                let consequence = "tasks wait, and nothing is committed";
+                self.redis.note(consequence, &format_args!("{reason:#}"));
                 Ok(false)
             }
             Err(error) => Err(ForwardError::Refused(error)),

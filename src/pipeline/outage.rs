@@ -36,9 +36,9 @@ impl Outage {
         if let Some(seconds) = self.due(Instant::now()) {
             let server = &self.server;
             match seconds {
-                0 => log::warn!("{server} does not answer: {consequence} ({reason})"),
+                0 => log::warn!("{server} is not available: {consequence} ({reason})"),
                 _ => log::warn!(
-                    "{server} has not answered for {seconds} s: {consequence} ({reason})"
+                    "{server} has not been available for {seconds} s: {consequence} ({reason})"
                 ),
             }
         }
@@ -61,7 +61,7 @@ impl Outage {
             drop(state);
             if spoken {
                 log::info!(
-                    "{} answers again after {} s",
+                    "{} is available again after {} s",
                     self.server,
                     since.elapsed().as_secs()
                 );

@@ -46,7 +46,7 @@ pub(crate) enum Until {
 /// A complete file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Found {
-    /// What the watch and the journal call it ([`key_of`]).
+    /// What the watch and the journal call it ([`super::entry::key_of`]).
     pub(crate) key: String,
     /// How the record names it: directory and name, or a URL.
     pub(crate) path: String,
@@ -117,7 +117,7 @@ impl Watcher {
         })
     }
 
-    /// The next item; `None` when the watch has ended ([`Watcher::finish`] says why).
+    /// The next item; `None` when the watch has ended ([`Watcher::outcome`] says why).
     ///
     /// # Cancel safety
     /// Nothing is lost when the future is dropped.
