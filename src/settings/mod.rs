@@ -140,7 +140,7 @@ impl Settings {
         let url = sources.flags.database_url.clone();
         let url = match url.or_else(|| variable("DATABASE_URL")) {
             None if by_variables => None,
-            None => postgresql.text("url")?,
+            None => postgresql.text("url")?.filter(|url| !url.is_empty()),
             url => url,
         };
         Ok(Self {
@@ -231,6 +231,30 @@ mod tests {
         assert_eq!(settings.pipeline.log_dir, Path::new("logs"));
         assert_eq!(settings.pipeline.settle, Duration::from_secs(2));
         assert_eq!(settings.database_url, None);
+    }
+
+    #[test]
+    fn the_example_file_shows_every_setting_with_its_default() {
+        let example = include_str!("../../celeriac.example.toml");
+        let (_, ours) = example
+            .split_once("# ---- tables of the program ----")
+            .unwrap();
+        let settings: Vec<&str> = ours
+            .lines()
+            .map(|line| {
+                line.strip_prefix('#')
+                    .filter(|setting| !setting.starts_with(' '))
+                    .unwrap_or(line)
+            })
+            .filter(|line| !line.starts_with('#'))
+            .collect();
+        assert_eq!(
+            settings.iter().filter(|line| line.contains(" = ")).count(),
+            10
+        );
+        let shown = load(&Flags::default(), &[], &settings.join("\n")).unwrap();
+        let defaults = load(&Flags::default(), &[], "").unwrap();
+        assert_eq!(format!("{shown:?}"), format!("{defaults:?}"));
     }
 
     #[test]

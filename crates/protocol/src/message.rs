@@ -229,6 +229,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table of cases")]
     fn what_is_no_task_message_is_refused_with_its_reason() {
         let v2 = json!({"task": "t", "id": "1"});
         for (headers, body, reason) in [

@@ -10,6 +10,7 @@ use crate::{
 };
 
 /// The same call through our API; ids, origin and the clock are the recorded ones.
+#[expect(clippy::too_many_lines, reason = "one arm for each option of a call")]
 fn compose(line: &Recorded, call: &Value) -> String {
     let envelope = line.envelope();
     let recorded = |key: &str| envelope.headers[key].as_str().unwrap().to_owned();
