@@ -7,7 +7,7 @@ use celeriac::App;
 use celeriac_cli::Loaded;
 use sensor_tasks::{Ingest, IngestSettings};
 
-use crate::settings::{Flags, Settings};
+use crate::commands::options;
 
 /// Its name, as `-A` says it.
 pub(crate) const NAME: &str = "worker.tasks";
@@ -17,7 +17,7 @@ pub(crate) const NAME: &str = "worker.tasks";
 /// # Errors
 /// A setting that cannot be used.
 pub(crate) fn build(loaded: &Loaded) -> anyhow::Result<App> {
-    let settings = Settings::of_process(&Flags::default(), loaded)?;
+    let settings = options::settings(&loaded.options, loaded)?;
     let every_core = || std::thread::available_parallelism().map_or(1, usize::from);
     let slots = loaded
         .settings

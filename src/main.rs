@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         app_names: &[app::NAME],
         tables: &settings::TABLES,
         build_app: Box::new(app::build),
+        worker_options: commands::worker_options(),
         commands: commands::all(),
     })
 }

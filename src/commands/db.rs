@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use celeriac::settings::mask_url;
 use celeriac_cli::{Command, CommandFuture, ExitError, ExitStatus, Loaded};
-use clap::{Arg, ArgMatches};
+use clap::ArgMatches;
 use sensor_tasks::process_file::connect_options;
 use sqlx::migrate::Migrate as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
@@ -31,17 +31,11 @@ pub(super) struct Db;
 
 impl Command for Db {
     fn clap(&self) -> clap::Command {
-        let url = Arg::new("database_url")
-            .long("database-url")
-            .value_name("URL")
-            .env("DATABASE_URL")
-            .global(true)
-            .help("PostgreSQL; without it libpq's PG* variables count");
         clap::Command::new("db")
             .about("Create or check the tables in PostgreSQL")
             .after_help(EXAMPLES)
             .subcommand_required(true)
-            .arg(url)
+            .arg(options::database_url().global(true))
             .subcommand(
                 clap::Command::new("migrate")
                     .about("Bring the tables to this program's version; what has been done is left alone"),

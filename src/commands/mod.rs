@@ -5,7 +5,7 @@
 
 mod consume;
 mod db;
-mod options;
+pub(crate) mod options;
 mod produce;
 
 use celeriac_cli::Command;
@@ -16,5 +16,15 @@ pub(crate) fn all() -> Vec<Box<dyn Command>> {
         Box::new(produce::Produce),
         Box::new(consume::Consume),
         Box::new(db::Db),
+    ]
+}
+
+/// What Celery's `worker` command takes beside its own: where the tasks find and put things.
+pub(crate) fn worker_options() -> Vec<clap::Arg> {
+    vec![
+        options::watch_dir(),
+        options::quarantine_dir(),
+        options::log_dir(),
+        options::database_url(),
     ]
 }

@@ -19,6 +19,35 @@ pub(super) fn watch_dir() -> Arg {
     )
 }
 
+pub(super) fn quarantine_dir() -> Arg {
+    text(
+        "quarantine_dir",
+        "DIRECTORY",
+        "QUARANTINE_DIR",
+        "quarantine",
+        "Where bad files go",
+    )
+}
+
+pub(super) fn log_dir() -> Arg {
+    text(
+        "log_dir",
+        "DIRECTORY",
+        "LOG_DIR",
+        "logs",
+        "Where errors.log is",
+    )
+}
+
+/// Tied to its variable, so that a password that was typed is moved there.
+pub(super) fn database_url() -> Arg {
+    Arg::new("database_url")
+        .long("database-url")
+        .value_name("URL")
+        .env("DATABASE_URL")
+        .help("PostgreSQL; without it libpq's PG* variables count")
+}
+
 pub(super) fn bootstrap_servers() -> Arg {
     text(
         "bootstrap_servers",
@@ -75,7 +104,7 @@ fn text(
 ///
 /// # Errors
 /// A setting that is wrong.
-pub(super) fn settings(matches: &ArgMatches, loaded: &Loaded) -> Result<Settings, SettingsError> {
+pub(crate) fn settings(matches: &ArgMatches, loaded: &Loaded) -> Result<Settings, SettingsError> {
     let text = |id: &str| {
         let value = matches.try_get_one::<String>(id).ok().flatten();
         value.filter(|value| !value.is_empty()).cloned()
@@ -83,6 +112,8 @@ pub(super) fn settings(matches: &ArgMatches, loaded: &Loaded) -> Result<Settings
     let count = |id: &str| matches.try_get_one::<u64>(id).ok().flatten().copied();
     let flags = Flags {
         watch_dir: text("watch_dir"),
+        quarantine_dir: text("quarantine_dir"),
+        log_dir: text("log_dir"),
         settle_ms: count("settle_ms"),
         rescan_ms: count("rescan_ms"),
         journal: text("journal"),

@@ -41,6 +41,8 @@ pub(crate) use table::SettingsError;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Flags {
     pub(crate) watch_dir: Option<String>,
+    pub(crate) quarantine_dir: Option<String>,
+    pub(crate) log_dir: Option<String>,
     pub(crate) settle_ms: Option<u64>,
     pub(crate) rescan_ms: Option<u64>,
     pub(crate) journal: Option<String>,
@@ -180,8 +182,13 @@ impl Pipeline {
             None => watch_dir.join(".celeriac-journal"),
         };
         Ok(Self {
-            quarantine_dir: directory(&None, "QUARANTINE_DIR", "quarantine_dir", "quarantine")?,
-            log_dir: directory(&None, "LOG_DIR", "log_dir", "logs")?,
+            quarantine_dir: directory(
+                &flags.quarantine_dir,
+                "QUARANTINE_DIR",
+                "quarantine_dir",
+                "quarantine",
+            )?,
+            log_dir: directory(&flags.log_dir, "LOG_DIR", "log_dir", "logs")?,
             settle: millis(flags.settle_ms, "settle_ms", 2000)?,
             // Zero would be a loop without a pause.
             rescan: millis(flags.rescan_ms, "rescan_ms", 5000)?.max(Duration::from_millis(100)),

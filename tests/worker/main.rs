@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         build_app: Box::new(|loaded| {
             Ok(tasks::register(App::builder("proj", loaded.settings.clone())).build()?)
         }),
+        worker_options: Vec::new(),
         commands: Vec::new(),
     })
 }

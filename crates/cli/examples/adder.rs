@@ -29,6 +29,7 @@ fn main() -> std::process::ExitCode {
                 .task::<add>()
                 .build()?)
         }),
+        worker_options: Vec::new(),
         commands: Vec::new(),
     })
 }

@@ -71,6 +71,7 @@ fn main() -> std::process::ExitCode {
         app_names: &["ticker"],
         tables: &["ticker"],
         build_app: Box::new(|loaded| Ok(App::builder("ticker", loaded.settings.clone()).build()?)),
+        worker_options: Vec::new(),
         commands: vec![Box::new(Tick)],
     })
 }

@@ -23,6 +23,9 @@ pub struct Program {
     pub tables: &'static [&'static str],
     /// Makes the app. Runs inside the runtime, and not before a command needs the app.
     pub build_app: BuildApp,
+    /// Options of the `worker` command beside Celery's, for what the tasks need; `build_app` finds what
+    /// was typed in [`Loaded::options`].
+    pub worker_options: Vec<clap::Arg>,
     /// Commands beside Celery's.
     pub commands: Vec<Box<dyn Command>>,
 }
@@ -67,6 +70,8 @@ pub struct Loaded {
     pub tables: toml::Table,
     /// The settings file, if one was read.
     pub file: Option<PathBuf>,
+    /// The options of the command that runs.
+    pub options: ArgMatches,
 }
 
 impl fmt::Debug for Loaded {

@@ -75,7 +75,7 @@ fn dispatch(program: &Program, name: &str, matches: &ArgMatches) -> anyhow::Resu
             .with_context(|| format!("cannot change to the directory {}", directory.display()))?;
     }
     check_app(program, global.app.as_deref())?;
-    let loaded = load(program, &global)?;
+    let loaded = load(program, &global, matches)?;
     let node = if name == "worker" {
         worker::node(matches)
     } else {
@@ -144,7 +144,7 @@ impl std::fmt::Display for AppNotFound {
 
 impl std::error::Error for AppNotFound {}
 
-fn load(program: &Program, global: &Global) -> anyhow::Result<Loaded> {
+fn load(program: &Program, global: &Global, options: &ArgMatches) -> anyhow::Result<Loaded> {
     let loaded = Settings::load(&Sources {
         broker_url: global.broker.clone(),
         result_backend: global.result_backend.clone(),
@@ -155,6 +155,7 @@ fn load(program: &Program, global: &Global) -> anyhow::Result<Loaded> {
         settings: loaded.settings,
         tables: loaded.tables,
         file: loaded.file,
+        options: options.clone(),
     })
 }
 

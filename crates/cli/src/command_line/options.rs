@@ -89,7 +89,7 @@ pub(crate) fn command_line(program: &Program) -> Command {
         .args(global_options())
         .subcommand(with_examples(
             program,
-            environment::with_variables(worker::clap()),
+            environment::with_variables(worker::clap()).args(worker_options(program)),
         ))
         .subcommand(with_examples(
             program,
@@ -98,6 +98,14 @@ pub(crate) fn command_line(program: &Program) -> Command {
         .subcommands(own)
         // Like click, the last of several equal options counts.
         .mut_subcommands(|command| command.args_override_self(true))
+}
+
+/// What the program's tasks need to be told.
+fn worker_options(program: &Program) -> Vec<Arg> {
+    let options = program.worker_options.iter().cloned();
+    options
+        .map(|arg| arg.help_heading("Task Options").hide_env_values(true))
+        .collect()
 }
 
 /// Fills the program's name and app into the examples of a command's help.
