@@ -42,13 +42,11 @@ const RECORDS: usize = 256;
 /// How long closing may take (the last commit and leaving the group) before the process ends without.
 const CLOSE_LIMIT: Duration = Duration::from_secs(15);
 
-const DEFAULTS: [(&str, &str); 3] = [
+const DEFAULTS: [(&str, &str); 2] = [
     // A consumer that was killed is missed after this time, in ms (the broker's least is 6000).
     ("session.timeout.ms", "10000"),
     // Records are small, and a pause throws away what was fetched ahead.
     ("queued.min.messages", "1000"),
-    // As with the Python consumer, the topic comes into being by whoever is first.
-    ("allow.auto.create.topics", "true"),
 ];
 
 const FIXED: [(&str, &str); 3] = [
