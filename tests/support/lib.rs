@@ -4,10 +4,16 @@
 //! Servers that every test may use come from `make up` (environment variables); a test that kills or
 //! fills one starts its own ([`redis::PrivateRedis`]).
 
+pub mod afterwards;
 pub mod eventually;
+pub mod kafka;
+pub mod pipeline;
+pub mod postgres;
 pub mod process;
 pub mod programs;
+pub mod proxy;
 pub mod redis;
+pub mod sensor_file;
 
 use std::path::{Path, PathBuf};
 

@@ -36,6 +36,11 @@ impl PrivateRedis {
         redis
     }
 
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// The URL of a database of it.
     pub fn url(&self, database: u8) -> String {
         format!("redis://127.0.0.1:{}/{database}", self.port)
@@ -46,7 +51,15 @@ impl PrivateRedis {
     /// # Panics
     /// It cannot be reached.
     pub async fn connect(&self) -> MultiplexedConnection {
-        let client = redis::Client::open(self.url(0)).expect("the URL is right");
+        self.connect_to(0).await
+    }
+
+    /// A connection to another database of it.
+    ///
+    /// # Panics
+    /// It cannot be reached.
+    pub async fn connect_to(&self, database: u8) -> MultiplexedConnection {
+        let client = redis::Client::open(self.url(database)).expect("the URL is right");
         client
             .get_multiplexed_async_connection()
             .await

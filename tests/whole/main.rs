@@ -5,7 +5,19 @@
     reason = "the celery crate's macro writes its impl into a const"
 )]
 
+/// What is typed or set wrongly, and services that are away: what the person reads.
+mod command_errors;
+/// Every kind of file, from its drop to its fate.
+mod corpus;
+/// A program of the pipeline is killed, and started again.
+mod crashes;
 /// Our worker and Python's on the same Redis.
 mod interop;
+/// PostgreSQL or Redis is away while files come in.
+mod outages;
 /// Who owns a message when a worker dies or stops.
 mod ownership;
+/// Files go in, rows come out.
+mod pipeline;
+/// What may stand in the topic besides our producer's records, and what is read twice.
+mod records;

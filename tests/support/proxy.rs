@@ -1,0 +1,80 @@
+//! A way to a server that can swallow its answers: what was asked has happened, and the one who asked never hears of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+/// Passes connections on, until a request contains the word.
+#[derive(Debug)]
+pub struct SwallowingProxy {
+    port: u16,
+    _accepting: JoinSet<()>,
+}
+
+impl SwallowingProxy {
+    /// Passes connections on to this port; from the first request with `word` on, no answer comes back.
+    ///
+    /// # Panics
+    /// No port is free.
+    pub async fn start(server_port: u16, word: &'static str) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await;
+        let listener = listener.expect("a free port can be had");
+        let port = listener.local_addr().expect("it is bound").port();
+        let is_seen = Arc::new(AtomicBool::new(false));
+        let mut accepting = JoinSet::new();
+        accepting.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((client, _)) = listener.accept().await {
+                let Ok(server) = TcpStream::connect(("127.0.0.1", server_port)).await else {
+                    continue;
+                };
+                let (from_client, to_client) = client.into_split();
+                let (from_server, to_server) = server.into_split();
+                connections.spawn(requests(from_client, to_server, word, Arc::clone(&is_seen)));
+                connections.spawn(answers(from_server, to_client, Arc::clone(&is_seen)));
+            }
+        });
+        Self {
+            port,
+            _accepting: accepting,
+        }
+    }
+
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+async fn requests(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    word: &str,
+    is_seen: Arc<AtomicBool>,
+) {
+    let mut bytes = vec![0; 64 << 10];
+    while let Ok(count @ 1..) = from.read(&mut bytes).await {
+        let mut windows = bytes[..count].windows(word.len());
+        if windows.any(|window| window == word.as_bytes()) {
+            // Before the server can answer.
+            is_seen.store(true, Ordering::SeqCst);
+        }
+        if to.write_all(&bytes[..count]).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn answers(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, is_seen: Arc<AtomicBool>) {
+    let mut bytes = vec![0; 64 << 10];
+    while let Ok(count @ 1..) = from.read(&mut bytes).await {
+        let is_swallowed = is_seen.load(Ordering::SeqCst);
+        if !is_swallowed && to.write_all(&bytes[..count]).await.is_err() {
+            return;
+        }
+    }
+}
