@@ -181,12 +181,35 @@ fn config() -> AsyncConnectionConfig {
 
 fn sort(error: &redis::RedisError) -> Error {
     if let Some(code) = error.code() {
-        let detail = error.detail().unwrap_or_default();
+        // A transaction that was aborted says why in the reply to one of its commands.
+        let replies = error.clone().into_server_errors();
+        let detail = match replies.as_deref().and_then(<[_]>::first) {
+            Some((_, cause)) if cause.code() != code => cause.to_string(),
+            _ => error.detail().unwrap_or_default().to_owned(),
+        };
         return Error::Reply {
             reply: format!("{code} {detail}").trim_end().to_owned(),
         };
     }
     Error::Connection {
         reason: error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_aborted_transaction_says_why() {
+        let url = std::env::var("CELERY_BROKER_URL").expect("`make up` runs");
+        let connection = Connection::new(Address::parse(&url).expect("a Redis URL"));
+        let mut pipe = redis::pipe();
+        pipe.atomic().cmd("SETEX").arg("a key alone").ignore();
+        let mut open = connection.get().await.expect("redis runs");
+        let result = connection.check(pipe.query_async::<()>(&mut open).await);
+        let error = result.await.expect_err("SETEX needs three arguments");
+        let text = error.to_string();
+        assert!(text.contains("wrong number of arguments"), "{text}");
     }
 }

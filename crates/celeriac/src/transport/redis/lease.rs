@@ -29,8 +29,11 @@ static RELEASE: LazyLock<Script> = LazyLock::new(|| {
 /// Claims renewed by one call: about 1 ms of the server's time.
 const RENEW_BATCH: usize = 1000;
 
-/// Messages looked at in one round of restoring; the next round takes the next ones.
+/// Messages looked at in one round of restoring.
 const RESTORE_BATCH: usize = 100;
+
+/// Rounds in a row: some seconds, far less than the lock holds. A dead worker may have held thousands.
+const RESTORE_ROUNDS: usize = 100;
 
 /// An entry of `unacked`: `[message, exchange, routing_key]`.
 pub(super) struct Record {
@@ -83,31 +86,40 @@ impl RedisTransport {
             .await?
             .saturating_sub(timeout)
             .as_secs_f64();
-        let mut restored = 0;
-        for tag in self.expired(latest).await? {
-            restored += self.restore_one(&tag, latest).await?;
+        let (mut restored, mut left_alone) = (0, 0);
+        for _ in 0..RESTORE_ROUNDS {
+            // What is left alone stays in the index, and must not hide what lies behind it.
+            let tags = self.expired(latest, left_alone).await?;
+            for tag in &tags {
+                match self.restore_one(tag, latest).await? {
+                    Some(count) => restored += count,
+                    None => left_alone += 1,
+                }
+            }
+            if tags.len() < RESTORE_BATCH {
+                break;
+            }
         }
         Ok(restored)
     }
 
     /// Tags that nobody has renewed, newest first: what is pushed last is taken first.
-    async fn expired(&self, latest: f64) -> Result<Vec<String>, Error> {
+    async fn expired(&self, latest: f64, skipped: usize) -> Result<Vec<String>, Error> {
         let mut connection = self.commands.get().await?;
         let tags = redis::cmd("ZRANGE")
             .arg(self.keys.unacked_index())
-            .arg(0)
             .arg(latest)
-            .arg("BYSCORE")
-            .arg(&["LIMIT", "0"])
+            .arg(0)
+            .arg(&["BYSCORE", "REV", "LIMIT"])
+            .arg(skipped)
             .arg(RESTORE_BATCH)
             .query_async::<Vec<String>>(&mut connection)
             .await;
-        let mut tags = self.commands.check(tags).await?;
-        tags.reverse();
-        Ok(tags)
+        self.commands.check(tags).await
     }
 
-    async fn restore_one(&self, tag: &str, latest: f64) -> Result<usize, Error> {
+    /// How many messages went back, 0 or 1; `None`: nobody knows where it belongs, and it stays.
+    async fn restore_one(&self, tag: &str, latest: f64) -> Result<Option<usize>, Error> {
         let mut connection = self.commands.get().await?;
         let record = redis::cmd("HGET")
             .arg(self.keys.unacked())
@@ -122,7 +134,7 @@ impl RedisTransport {
                     "entry {tag:?} of {:?} is no message; left alone",
                     self.keys.unacked()
                 );
-                return Ok(0);
+                return Ok(None);
             }
             Some(Some(record)) => {
                 let (priority, message) = redelivered(&record.message);
@@ -131,7 +143,7 @@ impl RedisTransport {
                         "entry {tag:?} of {:?} names no known queue; left alone",
                         self.keys.unacked()
                     );
-                    return Ok(0);
+                    return Ok(None);
                 };
                 (self.keys.list(&queue, priority), message)
             }
@@ -145,7 +157,7 @@ impl RedisTransport {
             .arg(message)
             .invoke_async::<usize>(&mut connection)
             .await;
-        self.commands.check(restored).await
+        self.commands.check(restored).await.map(Some)
     }
 
     /// The queue that a record belongs to. Counterpart: `kombu/transport/virtual/base.py::_lookup`.

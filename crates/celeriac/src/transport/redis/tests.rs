@@ -319,6 +319,28 @@ async fn rubbish_among_the_held_stops_no_restore() {
 }
 
 #[tokio::test]
+async fn much_rubbish_hides_no_message_and_the_order_is_kept() {
+    let mut world = World::with(|options| options.visibility_timeout = Duration::ZERO).await;
+    world.publish(250).await;
+    world.take(250).await;
+    for number in 0..120 {
+        let tag = format!("broken-{number}");
+        world
+            .run::<()>("HSET", "unacked", &[&tag, "{no json"])
+            .await;
+        world.run::<()>("ZADD", "unacked_index", &["1", &tag]).await;
+    }
+    assert_eq!(world.transport.restore_expired().await.unwrap(), 250);
+    assert_eq!(world.census().await, (250, 120, 120, 0));
+    let taken = world.take(250).await;
+    for (id, delivery) in taken.iter().enumerate() {
+        let id = format!(r#""id": "{id}""#);
+        let raw = String::from_utf8_lossy(delivery.raw()).into_owned();
+        assert!(raw.contains(&id), "{id} in {raw}");
+    }
+}
+
+#[tokio::test]
 async fn a_push_wakes_a_worker_that_waits() {
     let world = World::new().await;
     assert!(world.take(1).await.is_empty());
