@@ -11,6 +11,8 @@ mod command_errors;
 mod corpus;
 /// A program of the pipeline is killed, and started again.
 mod crashes;
+/// What the engine withstands: odd settings, odd messages, servers that are away.
+mod engine;
 /// Our worker and Python's on the same Redis.
 mod interop;
 /// PostgreSQL or Redis is away while files come in.

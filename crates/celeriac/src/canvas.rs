@@ -190,8 +190,25 @@ impl Options<'_> {
         let value = self.0.get(key)?;
         if let Some(seconds) = value.as_f64() {
             let millis = (seconds * 1000.0).round();
-            return clock::now().checked_add_signed(chrono::Duration::milliseconds(millis as i64));
+            let wait = chrono::Duration::try_milliseconds(millis as i64)?;
+            return clock::now().checked_add_signed(wait);
         }
         timestamp::parse(value.as_str()?).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_countdown_beyond_all_time_is_none() {
+        for countdown in [json!(1e300), json!(-1e300), json!(1e18), json!("soon")] {
+            let options = json!({"countdown": countdown});
+            let options = options.as_object().expect("an object");
+            assert_eq!(Options(options).time("countdown"), None, "{countdown}");
+        }
     }
 }

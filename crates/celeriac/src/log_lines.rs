@@ -96,7 +96,19 @@ impl Subject {
     pub(crate) fn lost(&self) {
         let Self { name, id } = self;
         warn!(task_name = name.as_str(), task_id = id.as_str();
-            "Task {name}[{id}] was taken over by another worker; its run here is cancelled");
+            "Task {name}[{id}] was taken over by another worker, or removed from the broker; its run here is cancelled");
+    }
+
+    pub(crate) fn internal_error(&self, text: &str) {
+        let Self { name, id } = self;
+        error!(task_name = name.as_str(), task_id = id.as_str(); "Task {name}[{id}] INTERNAL ERROR: {text}");
+    }
+
+    /// A task that was acknowledged before it ran, whose end could not be written down.
+    pub(crate) fn unrecorded(&self) {
+        let Self { name, id } = self;
+        error!(task_name = name.as_str(), task_id = id.as_str();
+            "Task {name}[{id}] has run, but its result is lost: the worker stops, and broker or backend is away");
     }
 
     /// A task that this worker cannot run; Celery's first sentence, then what becomes of the message.

@@ -8,7 +8,6 @@
 //! Counterpart: `celery/worker/worker.py::WorkController` and `celery/apps/worker.py` @ 5.7.0.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio::task::JoinHandle;
@@ -16,14 +15,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::app::App;
+use crate::backoff::Patience;
 use crate::consumer::held::Held;
 use crate::consumer::{Consumer, Outlets, ReadySender, lease, timer};
 use crate::executor::{Executor, Ready, Request};
 use crate::shutdown::Shutdown;
 use crate::transport::{Delivery, Error, QueueEnd};
-
-/// How long a cold stop tries to reach a broker that is away.
-const COLD_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How many messages may be on the way between two parts of a worker.
 const CHANNEL_CAPACITY: usize = 1024;
@@ -58,12 +55,10 @@ pub struct Worker {
 /// The parts of a running worker.
 struct Running {
     app: App,
-    shutdown: Shutdown,
     tracker: TaskTracker,
     held: Held,
     /// Ends renewing.
     released: CancellationToken,
-    abandon: CancellationToken,
     ready: Ready,
     slots: Vec<JoinHandle<usize>>,
     timer: JoinHandle<Vec<Delivery>>,
@@ -111,9 +106,9 @@ impl Worker {
     ) -> Running {
         let tracker = TaskTracker::new();
         let released = CancellationToken::new();
-        let abandon = CancellationToken::new();
-        let held = Held::new(self.app.clone(), abandon.clone());
         let stopping = shutdown.stopping().clone();
+        let patience = Patience::new(stopping.clone());
+        let held = Held::new(self.app.clone(), patience.clone());
         tracker.spawn(lease::renew(
             self.app.clone(),
             held.clone(),
@@ -128,6 +123,7 @@ impl Worker {
             hostname: self.options.hostname.clone(),
             stopping,
             cold: shutdown.cold_token().clone(),
+            patience,
         };
         let slots = 1..=self.options.concurrency.max(1);
         let slots = slots
@@ -135,11 +131,9 @@ impl Worker {
             .collect();
         Running {
             app: self.app.clone(),
-            shutdown: shutdown.clone(),
             tracker,
             held,
             released,
-            abandon,
             ready,
             slots,
             timer,
@@ -157,10 +151,6 @@ impl Worker {
 
 impl Running {
     async fn stop(self) {
-        self.tracker.spawn(abandon_after_cold(
-            self.shutdown.clone(),
-            self.abandon.clone(),
-        ));
         let mut left = self.timer.await.unwrap_or_default();
         {
             let mut ready = self.ready.lock().await;
@@ -171,6 +161,8 @@ impl Running {
         }
         if !left.is_empty() {
             let count = left.len();
+            // Back to the places where they were: by their claims, which are in the order of the takes.
+            left.sort_by(|one, other| one.tag().cmp(other.tag()));
             let restored = self.held.requeue(left, QueueEnd::Front).await;
             log::info!("Restoring {restored} unacknowledged message(s)");
             log::debug!("{count} message(s) had not been started");
@@ -180,21 +172,8 @@ impl Running {
             ran += slot.await.unwrap_or(0);
         }
         self.released.cancel();
-        self.abandon.cancel();
         self.tracker.close();
         self.tracker.wait().await;
         log::info!("{ran} task(s) have run on {}", self.app.name());
-    }
-}
-
-/// Settling goes on while the broker is away; after a cold stop only for a moment.
-async fn abandon_after_cold(shutdown: Shutdown, abandon: CancellationToken) {
-    tokio::select! {
-        // cancel-safe: both only wait
-        () = abandon.cancelled() => {}
-        () = shutdown.cold_token().cancelled() => {
-            tokio::time::timeout(COLD_PATIENCE, abandon.cancelled()).await.ok();
-            abandon.cancel();
-        }
     }
 }

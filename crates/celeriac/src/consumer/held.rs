@@ -6,20 +6,40 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
-use crate::backoff::Backoff;
-use crate::transport::{Delivery, QueueEnd, Unsettled};
+use crate::backoff::{Backoff, Patience};
+use crate::transport::{Delivery, Error, QueueEnd, Unsettled};
 
 /// What a worker holds. Cheap to clone; all clones are the same.
 #[derive(Debug, Clone)]
 pub(crate) struct Held {
     app: App,
-    /// Done when settling has to end, whether the broker has answered or not.
-    abandon: CancellationToken,
-    tags: Arc<Mutex<HashMap<String, CancellationToken>>>,
+    patience: Patience,
+    claims: Arc<Mutex<HashMap<String, Claim>>>,
+}
+
+/// One message that is held.
+#[derive(Debug)]
+struct Claim {
+    taken_over: CancellationToken,
+    /// The broker may have settled it already: that it is gone there is no sign of another worker.
+    is_settling: bool,
+    /// When it was last known to be ours.
+    confirmed: Instant,
+}
+
+impl Claim {
+    /// It is gone from the broker. The run ends, unless we may have settled it there ourselves: what is
+    /// acknowledged before it runs must run.
+    fn end(&self) {
+        if !self.is_settling {
+            self.taken_over.cancel();
+        }
+    }
 }
 
 enum Settlement<'a> {
@@ -29,35 +49,58 @@ enum Settlement<'a> {
 }
 
 impl Held {
-    pub(crate) fn new(app: App, abandon: CancellationToken) -> Self {
+    pub(crate) fn new(app: App, patience: Patience) -> Self {
         Self {
             app,
-            abandon,
-            tags: Arc::default(),
+            patience,
+            claims: Arc::default(),
         }
     }
 
     /// Takes note of a delivery. The token is cancelled when another worker takes it over.
     pub(crate) fn hold(&self, delivery: &Delivery) -> CancellationToken {
-        let token = CancellationToken::new();
-        self.tags().insert(delivery.tag().to_owned(), token.clone());
-        token
+        let taken_over = CancellationToken::new();
+        let claim = Claim {
+            taken_over: taken_over.clone(),
+            is_settling: false,
+            confirmed: Instant::now(),
+        };
+        self.claims().insert(delivery.tag().to_owned(), claim);
+        taken_over
     }
 
-    /// The tags that are held now.
-    pub(crate) fn list(&self) -> Vec<String> {
-        self.tags().keys().cloned().collect()
+    /// Renews everything that is held, and cancels what another worker has taken over.
+    ///
+    /// # Errors
+    /// The broker is away.
+    pub(crate) async fn renew(&self) -> Result<(), Error> {
+        let tags: Vec<String> = self.claims().keys().cloned().collect();
+        self.renew_these(&tags).await
     }
 
-    /// Another worker has this message: cancel, settle no more.
-    pub(crate) fn lose(&self, tag: &str) {
-        if let Some(token) = self.tags().remove(tag) {
-            token.cancel();
+    /// Whether a message may be settled. Without a renewal for as long as the visibility timeout (the
+    /// process was stopped, the broker was away) another worker may have it: then the broker is asked.
+    pub(crate) async fn is_still_ours(&self, delivery: &Delivery) -> bool {
+        let mut backoff = Backoff::new();
+        while self.is_doubtful(delivery.tag()) {
+            let tag = delivery.tag().to_owned();
+            if self.renew_these(&[tag]).await.is_err() && !backoff.wait(&self.patience).await {
+                break;
+            }
+        }
+        self.claims().contains_key(delivery.tag())
+    }
+
+    /// Holds a message no longer, without settling it: it comes back after the visibility timeout.
+    pub(crate) fn let_go(&self, tag: Option<&str>) {
+        if let Some(tag) = tag {
+            self.claims().remove(tag);
         }
     }
 
-    pub(crate) async fn ack(&self, delivery: Delivery) {
-        self.settle(vec![delivery], &Settlement::Ack).await;
+    /// Settles: the message is done. `false`: another worker has it.
+    pub(crate) async fn ack(&self, delivery: Delivery) -> bool {
+        self.settle(vec![delivery], &Settlement::Ack).await > 0
     }
 
     /// Puts messages back; returns how many were still ours.
@@ -70,19 +113,52 @@ impl Held {
             .await;
     }
 
+    async fn renew_these(&self, tags: &[String]) -> Result<(), Error> {
+        let asked = Instant::now();
+        let lost = self.app.transport().renew(tags).await?;
+        let mut claims = self.claims();
+        for tag in &lost {
+            if let Some(claim) = claims.remove(tag) {
+                claim.end();
+            }
+        }
+        for tag in tags {
+            if let Some(claim) = claims.get_mut(tag) {
+                claim.confirmed = asked;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_doubtful(&self, tag: &str) -> bool {
+        let timeout = self.visibility_timeout();
+        let claims = self.claims();
+        let claim = claims.get(tag);
+        claim.is_some_and(|claim| claim.confirmed.elapsed() >= timeout)
+    }
+
+    fn visibility_timeout(&self) -> Duration {
+        let settings = self.app.settings();
+        settings.broker_transport_options.visibility_timeout
+    }
+
     async fn settle(&self, mut deliveries: Vec<Delivery>, settlement: &Settlement<'_>) -> usize {
         let tags: Vec<String> = deliveries
             .iter()
             .map(|delivery| delivery.tag().to_owned())
             .collect();
         let mut backoff = Backoff::new();
+        let mut is_first = true;
         let settled = loop {
-            deliveries.retain(|delivery| self.tags().contains_key(delivery.tag()));
+            deliveries.retain(|delivery| self.begin_settling(delivery.tag()));
+            let count = deliveries.len();
             if deliveries.is_empty() {
                 break 0;
             }
             match self.settle_once(deliveries, settlement).await {
-                Ok(count) => break count,
+                Ok(settled) if is_first => break settled,
+                // The try before may have settled them, and only its answer was lost.
+                Ok(_) => break count,
                 Err(unsettled) => {
                     if backoff.is_worth_mentioning() {
                         log::warn!(
@@ -93,17 +169,17 @@ impl Held {
                     deliveries = unsettled.deliveries;
                 }
             }
-            if !backoff.wait(&self.abandon).await {
+            is_first = false;
+            if !backoff.wait(&self.patience).await {
                 log::error!(
-                    "the broker is away: {} message(s) stay in its unacked until the visibility timeout",
-                    deliveries.len()
+                    "the broker is away: {count} message(s) stay in its unacked until the visibility timeout"
                 );
                 break 0;
             }
         };
-        let mut held = self.tags();
+        let mut claims = self.claims();
         for tag in &tags {
-            held.remove(tag);
+            claims.remove(tag);
         }
         settled
     }
@@ -114,9 +190,8 @@ impl Held {
         settlement: &Settlement<'_>,
     ) -> Result<usize, Unsettled> {
         let transport = self.app.transport();
-        let count = deliveries.len();
         match settlement {
-            Settlement::Ack => transport.ack(deliveries).await.map(|()| count),
+            Settlement::Ack => transport.ack(deliveries).await,
             Settlement::Requeue(end) => transport.requeue(deliveries, *end).await,
             Settlement::DeadLetter(reason) => match deliveries.pop() {
                 Some(delivery) => transport.dead_letter(delivery, reason).await.map(|()| 1),
@@ -125,7 +200,32 @@ impl Held {
         }
     }
 
-    fn tags(&self) -> MutexGuard<'_, HashMap<String, CancellationToken>> {
-        self.tags.lock().unwrap_or_else(PoisonError::into_inner)
+    /// From now on the broker may have settled it. `false`: it is not held any more.
+    fn begin_settling(&self, tag: &str) -> bool {
+        let mut claims = self.claims();
+        let claim = claims.get_mut(tag);
+        claim.map(|claim| claim.is_settling = true).is_some()
+    }
+
+    fn claims(&self) -> MutexGuard<'_, HashMap<String, Claim>> {
+        self.claims.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_that_we_settle_ourselves_is_not_taken_for_lost() {
+        for (is_settling, is_cancelled) in [(false, true), (true, false)] {
+            let claim = Claim {
+                taken_over: CancellationToken::new(),
+                is_settling,
+                confirmed: Instant::now(),
+            };
+            claim.end();
+            assert_eq!(claim.taken_over.is_cancelled(), is_cancelled);
+        }
     }
 }

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::App;
 use crate::executor::Request;
 use crate::shutdown::Shutdown;
-use crate::transport::Error;
+use crate::transport::{Error, MAX_TAKE, QueueEnd};
 use held::Held;
 use strategy::Strategy;
 use timer::Timed;
@@ -41,7 +41,10 @@ pub(crate) struct Consumer {
     queues: Vec<String>,
     /// How many messages may be held beside those that wait for their time.
     prefetch: Arc<Semaphore>,
+    held: Held,
     strategy: Strategy,
+    /// Takes that have failed in a row.
+    failures: u32,
     shutdown: Shutdown,
 }
 
@@ -89,7 +92,9 @@ impl Consumer {
         shutdown: Shutdown,
     ) -> Self {
         Self {
-            strategy: Strategy::new(app.clone(), hostname.clone(), held, outlets),
+            strategy: Strategy::new(app.clone(), hostname.clone(), held.clone(), outlets),
+            held,
+            failures: 0,
             app,
             hostname,
             queues,
@@ -114,9 +119,27 @@ impl Consumer {
                 log::warn!(
                     "consumer: Connection to broker lost. Trying to re-establish the connection... ({error})"
                 );
+                self.pause_between_failures().await;
             }
         }
         Ok(())
+    }
+
+    /// A broker that answers, but lets us take nothing (a key of another type, a right that is missing),
+    /// is asked again at the pace of one that does not answer.
+    async fn pause_between_failures(&mut self) {
+        let wait = (RETRY_STEP * self.failures).min(RETRY_LONGEST);
+        self.failures = self.failures.saturating_add(1);
+        self.pause(wait).await;
+    }
+
+    /// Waits, unless told to stop.
+    async fn pause(&self, wait: Duration) {
+        tokio::select! {
+            // cancel-safe: nothing is in hand here
+            () = self.shutdown.stopping().cancelled() => {}
+            () = tokio::time::sleep(wait) => {}
+        }
     }
 
     /// Tries until the broker answers; `false` when told to stop.
@@ -144,11 +167,7 @@ impl Consumer {
                 "consumer: Cannot connect to {url}: {error}. Trying again in {:.2} seconds... ({tries}/{of})",
                 wait.as_secs_f64()
             );
-            tokio::select! {
-                // cancel-safe: nothing is in hand here
-                () = self.shutdown.stopping().cancelled() => {}
-                () = tokio::time::sleep(wait) => {}
-            }
+            self.pause(wait).await;
         }
         Ok(false)
     }
@@ -165,14 +184,18 @@ impl Consumer {
     async fn consume(&mut self) -> Result<(), Error> {
         let transport = Arc::clone(self.app.transport());
         while self.has_room().await {
-            let room = self.prefetch.available_permits();
+            let room = self.prefetch.available_permits().min(MAX_TAKE);
             // Never inside a select: what is taken must reach our hands.
             let deliveries = transport.take(&self.queues, room).await?;
+            self.failures = 0;
             let is_drained = deliveries.len() < room;
+            let mut late = Vec::new();
             for delivery in deliveries {
                 let permit = Arc::clone(&self.prefetch).try_acquire_owned().ok();
-                self.strategy.handle(delivery, permit).await;
+                late.extend(self.strategy.handle(delivery, permit).await);
             }
+            // All at once, so that they keep their order.
+            self.held.requeue(late, QueueEnd::Front).await;
             if is_drained {
                 tokio::select! {
                     // cancel-safe: both only wait

@@ -23,7 +23,7 @@ use crate::canvas;
 use crate::clock;
 use crate::executor::Request;
 use crate::log_lines::Subject;
-use crate::transport::{Delivery, QueueEnd};
+use crate::transport::Delivery;
 
 /// The longest time for which a message that is not ours is held before it goes back.
 const LONGEST_HAND_BACK: Duration = Duration::from_secs(60);
@@ -53,17 +53,21 @@ impl Strategy {
         }
     }
 
-    /// Sees to one message. The permit is its room in the prefetch.
+    /// Sees to one message. The permit is its room in the prefetch. A message that comes too late, because
+    /// the worker is stopping, is returned: it goes back to its queue.
     pub(super) async fn handle(
         &mut self,
         delivery: Delivery,
         permit: Option<OwnedSemaphorePermit>,
-    ) {
+    ) -> Option<Delivery> {
         let cancelled = self.held.hold(&delivery);
         let decoded = decode(delivery.raw());
         let (message, eta, is_redelivered) = match decoded {
             Ok(decoded) => decoded,
-            Err(error) => return self.set_aside(delivery, &error).await,
+            Err(error) => {
+                self.set_aside(delivery, &error).await;
+                return None;
+            }
         };
         let subject = Subject {
             name: message.headers.task.clone(),
@@ -97,26 +101,23 @@ impl Strategy {
         }
     }
 
-    async fn run(&self, request: Request) {
-        if let Err(request) = self.outlets.ready.send(request).await {
-            self.held
-                .requeue(vec![request.into_delivery()], QueueEnd::Front)
-                .await;
-        }
+    async fn run(&self, request: Request) -> Option<Delivery> {
+        let sent = self.outlets.ready.send(request).await;
+        sent.err().map(|request| request.into_delivery())
     }
 
-    async fn hold_until(&self, at: DateTime<Utc>, action: Action) {
-        if let Err(error) = self.outlets.timed.send(Timed { at, action }).await {
-            let delivery = match error.0.action {
-                Action::Run(request) => request.into_delivery(),
-                Action::HandBack(delivery) => delivery,
-            };
-            self.held.requeue(vec![delivery], QueueEnd::Front).await;
-        }
+    async fn hold_until(&self, at: DateTime<Utc>, action: Action) -> Option<Delivery> {
+        let sent = self.outlets.timed.send(Timed { at, action }).await;
+        sent.err().map(|late| late.0.action.into_delivery())
     }
 
     /// Another worker may know what we do not. Held for a growing while, so that it does not circle.
-    async fn hand_back(&mut self, delivery: Delivery, subject: &Subject, why: &str) {
+    async fn hand_back(
+        &mut self,
+        delivery: Delivery,
+        subject: &Subject,
+        why: &str,
+    ) -> Option<Delivery> {
         if self.hand_backs.len() >= HAND_BACKS_COUNTED {
             self.hand_backs.clear();
         }
@@ -125,7 +126,7 @@ impl Strategy {
         *count += 1;
         subject.not_ours(why, delay);
         self.hold_until(clock::now() + delay, Action::HandBack(delivery))
-            .await;
+            .await
     }
 
     async fn set_aside(&self, delivery: Delivery, error: &DecodeError) {

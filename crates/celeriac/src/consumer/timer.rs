@@ -36,6 +36,16 @@ pub(crate) enum Action {
     HandBack(Delivery),
 }
 
+impl Action {
+    /// What is held for it.
+    pub(crate) fn into_delivery(self) -> Delivery {
+        match self {
+            Self::Run(request) => request.into_delivery(),
+            Self::HandBack(delivery) => delivery,
+        }
+    }
+}
+
 struct Entry {
     at: DateTime<Utc>,
     sequence: u64,
@@ -96,10 +106,10 @@ pub(crate) async fn run(
     incoming.close();
     let mut left: Vec<Delivery> = entries
         .into_iter()
-        .map(|Reverse(entry)| delivery(entry.action))
+        .map(|Reverse(entry)| entry.action.into_delivery())
         .collect();
     while let Some(timed) = incoming.recv().await {
-        left.push(delivery(timed.action));
+        left.push(timed.action.into_delivery());
     }
     left
 }
@@ -123,12 +133,5 @@ async fn act(entry: Entry, ready: &ReadySender, held: &Held) {
         Action::HandBack(delivery) => {
             held.requeue(vec![delivery], QueueEnd::Back).await;
         }
-    }
-}
-
-fn delivery(action: Action) -> Delivery {
-    match action {
-        Action::Run(request) => request.into_delivery(),
-        Action::HandBack(delivery) => delivery,
     }
 }

@@ -11,6 +11,7 @@ mod blocking;
 mod request;
 mod settle;
 
+use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
@@ -27,6 +28,7 @@ pub use blocking::{BlockingError, blocking};
 pub(crate) use request::Request;
 
 use crate::app::App;
+use crate::backoff::Patience;
 use crate::consumer::held::Held;
 use crate::handler::{Invocation, Outcome};
 use crate::log_lines;
@@ -45,6 +47,8 @@ pub(crate) struct Executor {
     pub(crate) stopping: CancellationToken,
     /// Done when what runs is to end at once.
     pub(crate) cold: CancellationToken,
+    /// How long to try what the broker or the backend does not take.
+    pub(crate) patience: Patience,
 }
 
 impl Executor {
@@ -53,7 +57,13 @@ impl Executor {
         let mut count = 0;
         while let Some(request) = self.next(&ready).await {
             let name = log_lines::slot_name(slot);
-            log_lines::in_process(name, self.execute(request)).await;
+            let (subject, tag) = (request.subject(), request.tag());
+            let execution = AssertUnwindSafe(self.execute(request)).catch_unwind();
+            // The task's own panics are caught further in: this one is ours, and must not cost the slot.
+            if let Err(panic) = log_lines::in_process(name, execution).await {
+                subject.internal_error(&panic_text(&*panic));
+                self.held.let_go(tag.as_deref());
+            }
             count += 1;
         }
         count
@@ -69,11 +79,14 @@ impl Executor {
     }
 
     async fn execute(&self, mut request: Request) {
+        if request.context().cancelled().is_cancelled() {
+            return request.subject().lost();
+        }
         if request.is_expired() {
             return self.discard(request).await;
         }
-        if !request.acks_late(self.app.settings()) {
-            self.ack(&mut request).await;
+        if !request.acks_late(self.app.settings()) && !self.ack(&mut request).await {
+            return request.subject().lost();
         }
         if request.tracks_started(self.app.settings()) {
             let meta = json!({"pid": std::process::id(), "hostname": self.hostname});
@@ -118,13 +131,17 @@ impl Executor {
     }
 }
 
-/// A panic is a FAILURE, and the worker lives.
-fn panicked(panic: &(dyn std::any::Any + Send)) -> Outcome {
-    let text = panic
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    panic
         .downcast_ref::<&str>()
         .map(|text| (*text).to_owned())
         .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "no text".to_owned());
+        .unwrap_or_else(|| "no text".to_owned())
+}
+
+/// A panic is a FAILURE, and the worker lives.
+fn panicked(panic: &(dyn Any + Send)) -> Outcome {
+    let text = panic_text(panic);
     let exception = TaskException::builtin("RuntimeError", format!("the task panicked: {text}"));
     Outcome::failure(exception)
 }

@@ -81,6 +81,17 @@ impl Request {
         &self.queue
     }
 
+    /// The claim; `None` once it is acknowledged.
+    pub(crate) fn tag(&self) -> Option<String> {
+        let delivery = self.delivery.as_ref();
+        delivery.map(|delivery| delivery.tag().to_owned())
+    }
+
+    /// What is still to be settled; `None` once it is acknowledged.
+    pub(crate) fn delivery(&self) -> Option<&Delivery> {
+        self.delivery.as_ref()
+    }
+
     pub(crate) fn subject(&self) -> Subject {
         Subject {
             name: self.message.headers.task.clone(),

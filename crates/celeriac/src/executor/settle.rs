@@ -26,6 +26,12 @@ use crate::transport::QueueEnd;
 
 impl Executor {
     pub(super) async fn settle(&self, mut request: Request, outcome: Outcome, runtime: Duration) {
+        // Guarantee M2: a worker that was asleep may have been taken for dead; then its word is nothing.
+        if let Some(delivery) = request.delivery()
+            && !self.held.is_still_ours(delivery).await
+        {
+            return request.subject().lost();
+        }
         match outcome {
             Outcome::Success(value) => self.succeed(request, value, runtime).await,
             Outcome::Failure {
@@ -78,7 +84,7 @@ impl Executor {
     /// Sends the message again under the same id, before this delivery is acknowledged.
     async fn retry(&self, mut request: Request, retry: Retry) {
         let headers = &request.message().headers;
-        let count = headers.retries + 1;
+        let count = headers.retries.saturating_add(1);
         let max = u64::from(retry.max_retries.unwrap_or(DEFAULT_MAX_RETRIES));
         if !retry.is_uncounted && count > max {
             let exception = retry
@@ -126,8 +132,10 @@ impl Executor {
         }
         let value = TaskException::reject(Value::from(reason), false).to_value();
         let children = Value::Array(Vec::new());
-        self.store(&request, State::Failure, value, None, children)
-            .await;
+        let is_stored = self.store(&request, State::Failure, value, None, children);
+        if !is_stored.await {
+            return self.give_back(request).await;
+        }
         self.ack(&mut request).await;
     }
 
@@ -136,26 +144,33 @@ impl Executor {
         request.subject().discarded();
         let value = TaskException::task_revoked("expired").to_value();
         let children = Value::Array(Vec::new());
-        self.store(&request, State::Revoked, value, None, children)
-            .await;
+        let is_stored = self.store(&request, State::Revoked, value, None, children);
+        if !is_stored.await {
+            return self.give_back(request).await;
+        }
         self.ack(&mut request).await;
     }
 
-    /// Acknowledges what is not acknowledged yet.
-    pub(super) async fn ack(&self, request: &mut Request) {
-        if let Some(delivery) = request.take_delivery() {
-            self.held.ack(delivery).await;
+    /// Acknowledges what is not acknowledged yet; `false` when it is not ours any more.
+    pub(super) async fn ack(&self, request: &mut Request) -> bool {
+        match request.take_delivery() {
+            Some(delivery) => self.held.ack(delivery).await,
+            None => true,
         }
     }
 
-    /// The end could not be written down before a cold stop: the task will run again.
+    /// The end could not be written down before a stop: the task will run again, if it was not
+    /// acknowledged before.
     async fn give_back(&self, mut request: Request) {
-        if let Some(delivery) = request.take_delivery() {
-            self.held.requeue(vec![delivery], QueueEnd::Front).await;
+        match request.take_delivery() {
+            Some(delivery) => {
+                self.held.requeue(vec![delivery], QueueEnd::Front).await;
+            }
+            None => request.subject().unrecorded(),
         }
     }
 
-    /// Sends until the broker has everything; `false` when a cold stop came first.
+    /// Sends until the broker has everything; `false` when a stop came first.
     async fn send_all(&self, follow_ups: Vec<FollowUp>) -> bool {
         for FollowUp { message, queue } in follow_ups {
             let mut backoff = Backoff::new();
@@ -166,7 +181,7 @@ impl Executor {
                         message.headers.task
                     );
                 }
-                if !backoff.wait(&self.cold).await {
+                if !backoff.wait(&self.patience).await {
                     return false;
                 }
             }
@@ -174,7 +189,7 @@ impl Executor {
         true
     }
 
-    /// Stores until the backend has it; `false` when a cold stop came first. Where results are ignored,
+    /// Stores until the backend has it; `false` when a stop came first. Where results are ignored,
     /// nothing is stored.
     pub(super) async fn store(
         &self,
@@ -199,7 +214,7 @@ impl Executor {
                     meta.task_id
                 );
             }
-            if !backoff.wait(&self.cold).await {
+            if !backoff.wait(&self.patience).await {
                 return false;
             }
         }

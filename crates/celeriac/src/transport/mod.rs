@@ -13,6 +13,9 @@ use async_trait::async_trait;
 
 pub use error::Error;
 
+/// Most messages in one take. A script holds up the whole server; this many take about 2 ms.
+pub(crate) const MAX_TAKE: usize = 256;
+
 /// One message in our hands.
 #[derive(Debug)]
 pub struct Delivery {
@@ -29,7 +32,8 @@ impl Delivery {
         Self { tag, queue, raw }
     }
 
-    /// The claim under which the broker keeps the message for us.
+    /// The claim under which the broker keeps the message for us. Claims of one transport sort in the
+    /// order in which they were made.
     pub fn tag(&self) -> &str {
         &self.tag
     }
@@ -87,7 +91,7 @@ pub trait Transport: Send + Sync + std::fmt::Debug {
     /// The broker is away or refuses the write; the message may or may not have arrived.
     async fn publish(&self, queue: &str, priority: i64, envelope: &str) -> Result<(), Error>;
 
-    /// Takes up to `max` messages in one step on the server: each is in its queue or claimed by us,
+    /// Takes up to `max` messages (at most 256) in one step on the server: each is in its queue or claimed by us,
     /// at every instant (promise M1). Claims whose reply was lost are returned by the next call.
     ///
     /// # Cancel safety
@@ -100,11 +104,11 @@ pub trait Transport: Send + Sync + std::fmt::Debug {
     /// Returns when a message may be waiting, or after some seconds in any case. Cancel safe.
     async fn woken(&self);
 
-    /// Settles: the messages are done. Unknown tags are no error: another worker has them then.
+    /// Settles: the messages are done. Returns how many were still ours; another worker has the others.
     ///
     /// # Errors
-    /// The broker did not answer; the deliveries come back.
-    async fn ack(&self, deliveries: Vec<Delivery>) -> Result<(), Unsettled>;
+    /// The broker did not answer; the deliveries come back. It may have settled them all the same.
+    async fn ack(&self, deliveries: Vec<Delivery>) -> Result<usize, Unsettled>;
 
     /// Settles: puts the messages back, marked as redelivered. Returns how many were still ours.
     ///

@@ -133,9 +133,9 @@ impl Transport for RedisTransport {
             .ok();
     }
 
-    async fn ack(&self, deliveries: Vec<Delivery>) -> Result<(), Unsettled> {
+    async fn ack(&self, deliveries: Vec<Delivery>) -> Result<usize, Unsettled> {
         match self.remove_claims(&deliveries).await {
-            Ok(()) => Ok(()),
+            Ok(removed) => Ok(removed),
             Err(error) => Err(Unsettled { deliveries, error }),
         }
     }

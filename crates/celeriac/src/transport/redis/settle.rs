@@ -26,21 +26,21 @@ const REQUEUE_BATCH: usize = 100;
 impl RedisTransport {
     /// First the record, then the index: what is left when only half was done is an index entry
     /// without a record, which every worker's restore cleans up.
-    pub(super) async fn remove_claims(&self, deliveries: &[Delivery]) -> Result<(), Error> {
+    pub(super) async fn remove_claims(&self, deliveries: &[Delivery]) -> Result<usize, Error> {
         let tags: Vec<&str> = deliveries.iter().map(Delivery::tag).collect();
         let mut connection = self.commands.get().await?;
         let removed = redis::pipe()
             .cmd("HDEL")
             .arg(self.keys.unacked())
             .arg(&tags)
-            .ignore()
             .cmd("ZREM")
             .arg(self.keys.unacked_index())
             .arg(&tags)
             .ignore()
-            .query_async::<()>(&mut connection)
+            .query_async::<(usize,)>(&mut connection)
             .await;
-        self.commands.check(removed).await
+        let (removed,) = self.commands.check(removed).await?;
+        Ok(removed)
     }
 
     pub(super) async fn push_back(

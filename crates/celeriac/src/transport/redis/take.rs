@@ -11,11 +11,9 @@ use redis::{FromRedisValue, Script, Value};
 use uuid::Uuid;
 
 use super::{Delivery, Error, RedisTransport};
+use crate::transport::MAX_TAKE;
 
 static TAKE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/take.lua")));
-
-/// Most messages in one take. A script holds up the whole server; this many take about 2 ms.
-const MAX_BATCH: usize = 256;
 
 /// The claims that this transport makes.
 #[derive(Debug)]
@@ -57,7 +55,7 @@ impl RedisTransport {
         max: usize,
     ) -> Result<Vec<Delivery>, Error> {
         let mut deliveries = self.recover_doubtful().await?;
-        let room = max.saturating_sub(deliveries.len()).min(MAX_BATCH);
+        let room = max.saturating_sub(deliveries.len()).min(MAX_TAKE);
         if room == 0 || queues.is_empty() {
             return Ok(deliveries);
         }
