@@ -86,6 +86,8 @@ async fn a_consumer_killed_between_enqueue_and_commit_sends_the_same_task_again(
         (!task_ids(&pipeline).await.is_empty()).then_some(())
     })
     .await;
+    // Commits are gathered for a fifth of a second: one that came too early would be there by now.
+    tokio::time::sleep(Duration::from_secs(1)).await;
     consumer.kill();
     let group = pipeline.topic.name();
     assert_eq!(
@@ -131,14 +133,19 @@ async fn task_ids(pipeline: &Pipeline) -> Vec<String> {
 }
 
 const FILES: u32 = 200;
-const KILLS: usize = 12;
+const KILLS: usize = 20;
 
 #[tokio::test]
 async fn a_producer_killed_at_any_time_misses_no_file() {
-    let pipeline = Pipeline::new("[pipeline]\nsettle_ms = 300\nrescan_ms = 300\n").await;
+    let pipeline = Pipeline::new("[pipeline]\nsettle_ms = 150\nrescan_ms = 150\n").await;
     let _running = (pipeline.worker("worker").await, pipeline.consumer().await);
     let data = pipeline.data();
     let (delays, ()) = tokio::join!(kill_producers(&pipeline), deliver_files(&data));
+    let log = std::fs::read_to_string(pipeline.path("producer.log")).expect("they all write there");
+    assert!(
+        log.contains("Announced "),
+        "none of them came to work: {delays:?}"
+    );
     let mut last = pipeline.producer().await;
 
     pipeline.ledger_of(FILES as usize).await;
@@ -146,11 +153,6 @@ async fn a_producer_killed_at_any_time_misses_no_file() {
     assert_eq!(last.ends().await.code(), Some(0), "{}", last.log());
     pipeline.has_no_lag(pipeline.topic.name()).await;
     pipeline.has_no_messages().await;
-    let announced = last.log().matches("Announced ").count();
-    assert!(
-        announced >= FILES as usize,
-        "{announced} by all of them together, {delays:?}"
-    );
     let ledger = pipeline.ledger().await;
     let names: BTreeSet<&str> = ledger.iter().map(|row| row.file_name.as_str()).collect();
     assert_eq!(
@@ -165,12 +167,13 @@ async fn a_producer_killed_at_any_time_misses_no_file() {
     pipeline.check_tables().await;
 }
 
-/// Starts one after the other, and kills each of them within its first quarter of a second; how late, in milliseconds.
+/// Starts one after the other, and kills each of them in its first moments, in which it announces what has come
+/// before its start and what comes just now; how late, in milliseconds.
 async fn kill_producers(pipeline: &Pipeline) -> Vec<u64> {
     let mut delays = Vec::new();
     for _ in 0..KILLS {
         let mut producer = pipeline.producer().await;
-        let delay_ms = u64::from(Uuid::new_v4().as_bytes()[0]);
+        let delay_ms = u64::try_from(Uuid::new_v4().as_u128() % 400).expect("it is small");
         tokio::time::sleep(Duration::from_millis(delay_ms)).await;
         producer.kill();
         delays.push(delay_ms);
@@ -186,11 +189,10 @@ async fn deliver_files(directory: &Path) {
             drop_by_rename(directory, &name, text);
         } else {
             let mut file = File::create(directory.join(name)).expect("a file");
-            for part in [&text[..text.len() / 2], &text[text.len() / 2..]] {
-                file.write_all(part.as_bytes()).expect("room");
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
+            let (half, rest) = text.split_at(text.len() / 2);
+            file.write_all(half.as_bytes()).expect("room");
+            file.write_all(rest.as_bytes()).expect("room");
         }
-        tokio::time::sleep(Duration::from_millis(15)).await;
+        tokio::time::sleep(Duration::from_millis(25)).await;
     }
 }

@@ -67,6 +67,8 @@ async fn every_file_comes_to_its_fate_and_good_ones_to_rows_and_aggregates() {
     let worker = pipeline.worker("worker").await;
     let _consumer = pipeline.consumer().await;
     let mut producer = pipeline.producer().await;
+    // It listens first and looks at the directory then.
+    producer.says(r#"Announced "data/before.csv""#).await;
 
     let whole = good(2, 400);
     let (half, rest) = whole.split_at(whole.len() / 2);
@@ -76,8 +78,11 @@ async fn every_file_comes_to_its_fate_and_good_ones_to_rows_and_aggregates() {
     drop_by_rename(&data, "bad.csv", bad(4));
     drop_by_rename(&data, "UPPER.CSV", good(5, 1));
     drop_by_rename(&data, "other.txt", good(6, 10));
-    let ledger = pipeline.ledger_of(4).await;
-    // What is being written is left alone for as long as it takes.
+    // A link is never closed: it has to settle. What had been written to by then has looked the same for longer.
+    fs::write(pipeline.path("elsewhere"), good(8, 30)).expect("room");
+    fs::hard_link(pipeline.path("elsewhere"), data.join("linked.csv")).expect("one file system");
+    let ledger = pipeline.ledger_of(5).await;
+    assert_eq!(row(&ledger, "linked.csv").state, "loaded");
     assert!(!producer.log().contains("in_place.csv"));
     assert_eq!(row(&ledger, "bad.csv").state, "quarantined");
     in_place.write_all(rest.as_bytes()).expect("room");
@@ -87,7 +92,7 @@ async fn every_file_comes_to_its_fate_and_good_ones_to_rows_and_aggregates() {
     drop_by_rename(&data, "UPPER.CSV", good(7, 2));
     producer.says(r#"Announced "data/in_place.csv""#).await;
 
-    let ledger = pipeline.ledger_of(7).await;
+    let ledger = pipeline.ledger_of(8).await;
     for (name, rows) in [
         ("before.csv", 300),
         ("in_place.csv", 400),
@@ -118,12 +123,12 @@ async fn every_file_comes_to_its_fate_and_good_ones_to_rows_and_aggregates() {
     check_result(&pipeline, &ledger, "bad.csv", expected).await;
     check_quarantine(&pipeline, "bad.csv", &bad(4));
 
-    assert_eq!(ledger.len(), 7, "{ledger:#?}");
+    assert_eq!(ledger.len(), 8, "{ledger:#?}");
     let rows = pipeline
         .database
         .number("select count(*) from raw_sensor_data")
         .await;
-    assert_eq!(rows, 300 + 400 + 1001 + 1 + 2);
+    assert_eq!(rows, 300 + 400 + 1001 + 30 + 1 + 2);
     pipeline.check_tables().await;
     pipeline.has_no_lag(pipeline.topic.name()).await;
     pipeline.has_no_messages().await;
@@ -133,7 +138,7 @@ async fn every_file_comes_to_its_fate_and_good_ones_to_rows_and_aggregates() {
             .as_ref()
             .is_ok_and(|entry| !entry.file_name().as_encoded_bytes().starts_with(b"."))
     });
-    assert_eq!(names.len(), 6, "nothing else was moved: {names:?}");
+    assert_eq!(names.len(), 7, "nothing else was moved: {names:?}");
 }
 
 #[tokio::test]
