@@ -63,10 +63,18 @@ def test_headers_and_text_arrive_unchanged():
     assert got.get(timeout=TIMEOUT) == {"args": [text, 1.5, None], "kwargs": {"k": [True]}, "headers": {"traceparent": "00-1"}}
 
 
+def single(result):
+    assert result.get(timeout=TIMEOUT) == 3
+    return result.children
+
+
 def test_links_run_with_the_result_and_become_children():
     result = add.apply_async((1, 2), link=[add.s(10), add.si(100, 1)])
     assert result.get(timeout=TIMEOUT) == 3
-    assert sorted(child.get(timeout=TIMEOUT) for child in result.children) == [13, 101]
+    [group] = result.children
+    assert sorted(group.get(timeout=TIMEOUT)) == [13, 101]
+    [child] = single(add.apply_async((1, 2), link=add.s(10)))
+    assert child.get(timeout=TIMEOUT) == 13
 
 
 def test_an_errback_gets_the_failed_tasks_id():
@@ -80,6 +88,13 @@ def test_an_errback_gets_the_failed_tasks_id():
 def test_a_chain_hands_the_result_on():
     chain = add.s(1, 2) | add.s(10) | add.s(100)
     assert chain.apply_async().get(timeout=TIMEOUT) == 113
+
+
+def test_a_failure_in_a_chain_is_raised_at_its_end():
+    last = (add.s(1, 2) | boom.si("LookupError", "x") | add.s(10) | add.s(100)).apply_async()
+    with pytest.raises(LookupError):
+        last.get(timeout=TIMEOUT)
+    assert (last.parent.state, last.parent.parent.state, last.parent.parent.parent.state) == ("FAILURE", "FAILURE", "SUCCESS")
 
 
 def test_a_task_sent_from_a_task_is_its_child():

@@ -1,4 +1,5 @@
 """The app of the interop tests: the tasks that Python's worker runs, and the names of those that ours runs."""
+import builtins
 import os
 import time
 
@@ -17,7 +18,7 @@ def add(x, y):
 
 @app.task(name="proj.boom")
 def boom(exc_type, text):
-    raise getattr(__builtins__, exc_type)(text)
+    raise getattr(builtins, exc_type)(text)
 
 
 @app.task(name="proj.nap")

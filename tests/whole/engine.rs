@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use celeriac::protocol::canvas::Signature;
 use celeriac::protocol::envelope::Envelope;
-use celeriac::{App, AsyncResult, SendOptions, Settings};
+use celeriac::{App, AsyncResult, SendOptions, Settings, clock};
 use celeriac_tests::eventually::eventually;
 use celeriac_tests::process::{PATIENCE, Process};
 use celeriac_tests::programs::test_worker;
 use celeriac_tests::redis::PrivateRedis;
-use chrono::{TimeDelta, Utc};
+use chrono::TimeDelta;
 use redis::FromRedisValue;
 use rustix::process::Signal;
 use serde_json::{Map, Value, json};
@@ -163,7 +163,7 @@ async fn a_stop_gives_what_waits_for_its_time_back_in_its_order() {
     for number in 0..50 {
         let options = SendOptions {
             // The times are in no order.
-            eta: Some(Utc::now() + TimeDelta::seconds(3600 + number * 7 % 50)),
+            eta: Some(clock::now() + TimeDelta::seconds(3600 + number * 7 % 50)),
             ..SendOptions::default()
         };
         let result = world.send("proj.echo", Vec::new(), options).await;
@@ -234,4 +234,25 @@ async fn a_worker_that_was_asleep_settles_nothing_that_another_has_taken_over() 
     assert_eq!(times(&asleep.log(), "succeeded"), 0, "{}", asleep.log());
     assert_eq!(times(&awake.log(), "succeeded"), 5);
     world.holds(0).await;
+}
+
+#[tokio::test]
+async fn an_early_acknowledgement_that_meets_a_renewal_loses_no_task() {
+    // Renewed every 50 ms, so that some acknowledgements are on the way at the same time.
+    let world = World::new("[broker_transport_options]\nvisibility_timeout = 0.2\n").await;
+    const TASKS: usize = 1000;
+    for _ in 0..TASKS {
+        let args = vec![json!(0.002)];
+        world.send("proj.nap", args, SendOptions::default()).await;
+    }
+    let worker = world.worker("worker").await;
+    eventually("all are acknowledged", PATIENCE * 2, async || {
+        let waiting: usize = world.run(&["LLEN", "celery"]).await;
+        (waiting == 0 && world.held().await == 0).then_some(())
+    })
+    .await;
+    eventually("all have run", PATIENCE, async || {
+        (times(&worker.log(), "succeeded") == TASKS).then_some(())
+    })
+    .await;
 }

@@ -12,7 +12,7 @@ use celeriac_protocol::canvas::{Embed, Signature};
 use celeriac_protocol::compose::TaskCall;
 use celeriac_protocol::headers::TimeLimit;
 use celeriac_protocol::message::TaskMessage;
-use celeriac_protocol::timestamp;
+use celeriac_protocol::{repr, timestamp};
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Number, Value};
 use uuid::Uuid;
@@ -26,6 +26,29 @@ use crate::clock;
 pub(crate) struct FollowUp {
     pub(crate) message: TaskMessage,
     pub(crate) queue: String,
+    /// The group that Celery makes of several callbacks, and of all errbacks.
+    pub(crate) group: Option<String>,
+}
+
+impl FollowUp {
+    /// A message that is sent by itself.
+    pub(crate) fn alone(message: TaskMessage, queue: String) -> Self {
+        Self {
+            message,
+            queue,
+            group: None,
+        }
+    }
+}
+
+/// What stands around a signature when it is called.
+struct Place<'a> {
+    /// What went before: the result, or the id of the task that failed.
+    partial: &'a [Value],
+    chain: Option<Vec<Signature>>,
+    /// The same whenever the task runs again.
+    id: String,
+    group: Option<(String, i64)>,
 }
 
 /// What in this message we cannot carry on; `None`: nothing.
@@ -45,71 +68,64 @@ pub(crate) fn unsupported(embed: &Embed) -> Option<&'static str> {
 /// What follows a success: the callbacks, then the next of the chain.
 pub(crate) fn after_success(app: &App, ended: &TaskMessage, result: &Value) -> Vec<FollowUp> {
     let embed = &ended.embed;
-    let args = std::slice::from_ref(result);
-    let callbacks = embed.callbacks.iter().flatten();
-    let mut follow_ups: Vec<FollowUp> = callbacks
-        .enumerate()
-        .map(|(index, signature)| {
-            let embed = Embed::default();
-            call(
-                app,
-                ended,
-                signature,
-                args,
-                embed,
-                &format!("callback-{index}"),
-            )
-        })
-        .collect();
+    let id = &ended.headers.id;
+    let partial = std::slice::from_ref(result);
+    let callbacks = embed.callbacks.as_deref().unwrap_or_default();
+    let group = (callbacks.len() > 1).then(|| derived_id(id, "callbacks"));
+    let mut follow_ups = call_all(app, ended, callbacks, partial, "callback", group.as_deref());
     if let Some((signature, rest)) = embed.next_in_chain() {
-        let embed = Embed {
+        let place = Place {
+            partial,
             // Empty at the end of a chain, not null, as Celery writes it.
             chain: Some(rest.to_vec()),
-            ..Embed::default()
+            id: derived_id(id, "chain"),
+            group: None,
         };
-        follow_ups.push(call(app, ended, signature, args, embed, "chain"));
+        follow_ups.push(call(app, ended, signature, place));
     }
     follow_ups
 }
 
 /// What follows a failure: each errback, with the id of the task that failed.
 pub(crate) fn after_failure(app: &App, ended: &TaskMessage) -> Vec<FollowUp> {
-    let failed = [Value::from(ended.headers.id.clone())];
-    let errbacks = ended.embed.errbacks.iter().flatten();
-    errbacks
-        .enumerate()
-        .map(|(index, signature)| {
-            let embed = Embed::default();
-            call(
-                app,
-                ended,
-                signature,
-                &failed,
-                embed,
-                &format!("errback-{index}"),
-            )
-        })
+    let id = &ended.headers.id;
+    let failed = [Value::from(id.clone())];
+    let errbacks = ended.embed.errbacks.as_deref().unwrap_or_default();
+    let group = derived_id(id, "errbacks");
+    call_all(app, ended, errbacks, &failed, "errback", Some(&group))
+}
+
+fn call_all(
+    app: &App,
+    ended: &TaskMessage,
+    signatures: &[Signature],
+    partial: &[Value],
+    kind: &str,
+    group: Option<&str>,
+) -> Vec<FollowUp> {
+    let places = (0..).map(|index: i64| Place {
+        partial,
+        chain: None,
+        id: derived_id(&ended.headers.id, &format!("{kind}-{index}")),
+        group: group.map(|group| (group.to_owned(), index)),
+    });
+    let calls = signatures.iter().zip(places);
+    calls
+        .map(|(signature, place)| call(app, ended, signature, place))
         .collect()
 }
 
 /// Composes the call of a signature. Counterpart: `celery/canvas.py::Signature.apply_async`.
-fn call(
-    app: &App,
-    parent: &TaskMessage,
-    signature: &Signature,
-    partial: &[Value],
-    mut embed: Embed,
-    place: &str,
-) -> FollowUp {
+fn call(app: &App, parent: &TaskMessage, signature: &Signature, place: Place<'_>) -> FollowUp {
     let options = Options(&signature.options);
     let parent_id = &parent.headers.id;
-    let id = signature
-        .task_id()
-        .map_or_else(|| derived_id(parent_id, place), ToOwned::to_owned);
-    embed.callbacks = options.signatures("link");
-    embed.errbacks = options.signatures("link_error");
+    let id = signature.task_id().map_or(place.id, ToOwned::to_owned);
     let priority = options.0.get("priority").and_then(Value::as_u64);
     let root = parent.headers.root_id.clone();
+    let (group, group_index) = match place.group {
+        Some((group, index)) => (Some(group), Some(index)),
+        None => (None, None),
+    };
     let mut call = TaskCall {
         kwargs: signature.kwargs.clone(),
         origin: origin(),
@@ -124,22 +140,33 @@ fn call(
             hard: options.number("time_limit"),
             soft: options.number("soft_time_limit"),
         },
-        group: options.text("group_id"),
-        group_index: options.0.get("group_index").and_then(Value::as_i64),
+        group: group.clone().or_else(|| options.text("group_id")),
+        group_index: group_index.or_else(|| options.0.get("group_index").and_then(Value::as_i64)),
         root_id: root.or_else(|| Some(parent_id.clone())),
         parent_id: Some(parent_id.clone()),
         ignore_result: Some(options.flag("ignore_result")),
         priority: app.priority(priority.and_then(|priority| u8::try_from(priority).ok())),
         headers: options.map("headers"),
-        embed,
-        ..TaskCall::new(&signature.task, id, signature.merged_args(partial))
+        embed: Embed {
+            callbacks: options.signatures("link"),
+            errbacks: options.signatures("link_error"),
+            chain: place.chain,
+            ..Embed::default()
+        },
+        ..TaskCall::new(&signature.task, id, signature.merged_args(place.partial))
     };
     if let Some(expires) = options.time("expires") {
         call.expire_at(expires, clock::now());
     }
+    let mut message = call.into_message();
+    if signature.immutable && group.is_none() {
+        // Celery shows what it merged as a tuple, and what it left alone as the list that it was.
+        message.headers.argsrepr = Some(repr::saferepr(&Value::Array(signature.args.clone())));
+    }
     FollowUp {
-        message: call.into_message(),
+        message,
         queue: app.queue(options.text("queue").as_deref()),
+        group,
     }
 }
 

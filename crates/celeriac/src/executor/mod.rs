@@ -2,12 +2,14 @@
 //!
 //! - here: the slots, and one request on its way through a slot.
 //! - `request`: a message that was accepted, with all that belongs to it.
+//! - `record`: writing down where a task stands.
 //! - `settle`: the order in which the end of a task takes effect (promise M6), the one place.
 //! - `blocking`: CPU work off the async threads.
 //!
 //! Counterpart: `celery/worker/request.py` and `celery/app/trace.py::build_tracer` @ 5.7.0.
 
 mod blocking;
+mod record;
 mod request;
 mod settle;
 

@@ -11,7 +11,6 @@ use std::time::Duration;
 use celeriac_protocol::compose::expiration;
 use celeriac_protocol::exception::TaskException;
 use celeriac_protocol::message::TaskMessage;
-use celeriac_protocol::result::TaskMeta;
 use celeriac_protocol::state::State;
 use celeriac_protocol::{repr, timestamp};
 use chrono::{DateTime, Utc};
@@ -71,10 +70,16 @@ impl Executor {
     ) {
         let traceback = traceback.unwrap_or_else(|| one_line(&exception));
         let follow_ups = canvas::after_failure(&self.app, request.message());
-        let children = children(&request, &follow_ups);
+        // The errbacks are sent after the result is stored, so they are no children, as in Celery.
+        let children = children(&request, &[]);
         let value = exception.to_value();
-        let is_stored = self.store(&request, State::Failure, value, Some(&traceback), children);
-        if !is_stored.await || !self.send_all(follow_ups).await {
+        let failed = State::Failure;
+        let is_done = self
+            .store(&request, failed, value.clone(), Some(&traceback), children)
+            .await
+            && self.fail_chain(&request, &value, &traceback).await
+            && self.send_all(follow_ups).await;
+        if !is_done {
             return self.give_back(request).await;
         }
         request.subject().failed(&exception, &traceback);
@@ -99,7 +104,7 @@ impl Executor {
             message.headers.retries = count;
         }
         let queue = request.queue().to_owned();
-        if !self.send_all(vec![FollowUp { message, queue }]).await {
+        if !self.send_all(vec![FollowUp::alone(message, queue)]).await {
             return self.give_back(request).await;
         }
         let cause = retry.exception.as_ref();
@@ -172,7 +177,7 @@ impl Executor {
 
     /// Sends until the broker has everything; `false` when a stop came first.
     async fn send_all(&self, follow_ups: Vec<FollowUp>) -> bool {
-        for FollowUp { message, queue } in follow_ups {
+        for FollowUp { message, queue, .. } in follow_ups {
             let mut backoff = Backoff::new();
             while let Err(error) = self.app.publish(&message, &queue).await {
                 if backoff.is_worth_mentioning() {
@@ -187,73 +192,6 @@ impl Executor {
             }
         }
         true
-    }
-
-    /// Stores until the backend has it; `false` when a stop came first. Where results are ignored,
-    /// nothing is stored.
-    pub(super) async fn store(
-        &self,
-        request: &Request,
-        status: State,
-        result: Value,
-        traceback: Option<&str>,
-        children: Value,
-    ) -> bool {
-        let settings = self.app.settings();
-        let is_error = matches!(status, State::Failure | State::Revoked);
-        let is_wanted = is_error && settings.task_store_errors_even_if_ignored;
-        if request.ignores_result(settings) && !is_wanted {
-            return true;
-        }
-        let meta = self.meta(request, status, result, traceback, children);
-        let mut backoff = Backoff::new();
-        while let Err(error) = self.app.backend().store(&meta).await {
-            if backoff.is_worth_mentioning() {
-                log::warn!(
-                    "cannot store the result of {}, trying again: {error}",
-                    meta.task_id
-                );
-            }
-            if !backoff.wait(&self.patience).await {
-                return false;
-            }
-        }
-        true
-    }
-
-    /// Counterpart: `celery/backends/base.py::Backend._get_result_meta`.
-    fn meta(
-        &self,
-        request: &Request,
-        status: State,
-        result: Value,
-        traceback: Option<&str>,
-        children: Value,
-    ) -> TaskMeta {
-        let message = request.message();
-        let headers = &message.headers;
-        let is_ready = status.is_ready();
-        let mut meta = TaskMeta::new(&headers.id, status, result);
-        meta.traceback = traceback.map(ToOwned::to_owned);
-        meta.children = children;
-        meta.date_done = is_ready.then(|| timestamp::isoformat(clock::now()));
-        meta.group_id = headers.group.clone();
-        meta.parent_id = headers.parent_id.clone();
-        if self.app.settings().result_extended {
-            let extra = [
-                ("name", json!(headers.task)),
-                ("args", json!(message.args)),
-                ("kwargs", json!(message.kwargs)),
-                ("worker", json!(self.hostname)),
-                ("retries", json!(headers.retries)),
-                ("queue", json!(request.queue())),
-            ];
-            meta.extra = extra
-                .map(|(key, value)| (key.to_owned(), value))
-                .into_iter()
-                .collect();
-        }
-        meta
     }
 }
 
@@ -277,14 +215,21 @@ fn again(sent: &TaskMessage, eta: DateTime<Utc>) -> TaskMessage {
     message
 }
 
-/// What the task has sent, and what follows it: `[[id, parent], null]` each.
+/// What the task has sent, and what follows it: `[[id, parent], null]` each, and for a group its members
+/// instead of the null.
 fn children(request: &Request, follow_ups: &[FollowUp]) -> Value {
+    let child = |id: &str| json!([[id, null], null]);
     let sent = request.context().take_children();
-    let following = follow_ups
-        .iter()
-        .map(|next| next.message.headers.id.clone());
-    let ids = sent.into_iter().chain(following);
-    ids.map(|id| json!([[id, null], null])).collect()
+    let mut children: Vec<Value> = sent.iter().map(|id| child(id)).collect();
+    for together in follow_ups.chunk_by(|one, next| one.group.is_some() && one.group == next.group)
+    {
+        let ids = together.iter().map(|next| child(&next.message.headers.id));
+        match together.first().and_then(|first| first.group.as_ref()) {
+            Some(group) => children.push(json!([[group, null], ids.collect::<Vec<_>>()])),
+            None => children.extend(ids),
+        }
+    }
+    Value::Array(children)
 }
 
 /// Counterpart: `Task.MaxRetriesExceededError` as `Task.retry` raises it.

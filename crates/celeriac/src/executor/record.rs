@@ -1,0 +1,157 @@
+//! Writing down where a task stands, in the result backend.
+//!
+//! Counterpart: `celery/backends/base.py` (`mark_as_failure`, `_fail_chain`, `_get_result_meta`) @ 5.7.0.
+
+use celeriac_protocol::Map;
+use celeriac_protocol::canvas::Signature;
+use celeriac_protocol::message::Headers;
+use celeriac_protocol::result::TaskMeta;
+use celeriac_protocol::state::State;
+use celeriac_protocol::timestamp;
+use serde_json::{Value, json};
+
+use super::{Executor, Request};
+use crate::backoff::Backoff;
+use crate::clock;
+
+impl Executor {
+    /// Stores until the backend has it; `false` when a stop came first. Where results are ignored,
+    /// nothing is stored.
+    pub(super) async fn store(
+        &self,
+        request: &Request,
+        status: State,
+        result: Value,
+        traceback: Option<&str>,
+        children: Value,
+    ) -> bool {
+        if !self.is_stored(request, &status) {
+            return true;
+        }
+        let meta = self.meta(request, status, result, traceback, children);
+        self.persist(&meta).await
+    }
+
+    /// What would have come next in the chain fails as well: whoever waits for the last one must hear of
+    /// it. `false` when a stop came first.
+    pub(super) async fn fail_chain(
+        &self,
+        request: &Request,
+        exception: &Value,
+        traceback: &str,
+    ) -> bool {
+        if !self.is_stored(request, &State::Failure) {
+            return true;
+        }
+        for signature in request.message().embed.chain.iter().flatten() {
+            let Some(id) = signature.task_id() else {
+                continue;
+            };
+            let mut meta = TaskMeta::new(id, State::Failure, exception.clone());
+            meta.traceback = Some(traceback.to_owned());
+            meta.date_done = Some(timestamp::isoformat(clock::now()));
+            let option = |key: &str| signature.options.get(key).and_then(Value::as_str);
+            meta.group_id = option("group_id").map(ToOwned::to_owned);
+            meta.parent_id = option("parent_id").map(ToOwned::to_owned);
+            if self.app.settings().result_extended {
+                meta.extra = extended_unsent(signature);
+            }
+            if !self.persist(&meta).await {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn is_stored(&self, request: &Request, status: &State) -> bool {
+        let settings = self.app.settings();
+        let is_error = matches!(status, State::Failure | State::Revoked);
+        let is_wanted = is_error && settings.task_store_errors_even_if_ignored;
+        is_wanted || !request.ignores_result(settings)
+    }
+
+    async fn persist(&self, meta: &TaskMeta) -> bool {
+        let mut backoff = Backoff::new();
+        while let Err(error) = self.app.backend().store(meta).await {
+            if backoff.is_worth_mentioning() {
+                log::warn!(
+                    "cannot store the result of {}, trying again: {error}",
+                    meta.task_id
+                );
+            }
+            if !backoff.wait(&self.patience).await {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn meta(
+        &self,
+        request: &Request,
+        status: State,
+        result: Value,
+        traceback: Option<&str>,
+        children: Value,
+    ) -> TaskMeta {
+        let headers = &request.message().headers;
+        let is_ready = status.is_ready();
+        let mut meta = TaskMeta::new(&headers.id, status, result);
+        meta.traceback = traceback.map(ToOwned::to_owned);
+        meta.children = children;
+        meta.date_done = is_ready.then(|| timestamp::isoformat(clock::now()));
+        meta.group_id = headers.group.clone();
+        meta.parent_id = headers.parent_id.clone();
+        if self.app.settings().result_extended {
+            meta.extra = self.extended(request);
+        }
+        meta
+    }
+
+    fn extended(&self, request: &Request) -> Map {
+        let message = request.message();
+        let headers = &message.headers;
+        let fields = [
+            ("name", json!(headers.task)),
+            ("args", json!(message.args)),
+            ("kwargs", json!(message.kwargs)),
+            ("worker", json!(self.hostname)),
+            ("retries", json!(headers.retries)),
+            ("queue", json!(request.queue())),
+        ];
+        let mut fields = map(fields);
+        fields.extend(stamps(headers));
+        fields
+    }
+}
+
+/// What is known of a task of a chain that was never sent.
+fn extended_unsent(signature: &Signature) -> Map {
+    map([
+        ("name", json!(signature.task)),
+        ("args", json!(signature.args)),
+        ("kwargs", json!(signature.kwargs)),
+        ("worker", Value::Null),
+        ("retries", json!(0)),
+        ("queue", Value::Null),
+    ])
+}
+
+fn stamps(headers: &Headers) -> Map {
+    if headers.stamps.is_empty() {
+        return Map::new();
+    }
+    let mut fields = map([("stamped_headers", json!(headers.stamped_headers))]);
+    let stamped = headers.stamped_headers.iter().flatten();
+    for name in stamped {
+        if let Some(value) = headers.stamps.get(name) {
+            fields.insert(name.clone(), value.clone());
+        }
+    }
+    fields
+}
+
+fn map<const N: usize>(fields: [(&str, Value); N]) -> Map {
+    let fields = fields.map(|(key, value)| (key.to_owned(), value));
+    fields.into_iter().collect()
+}
