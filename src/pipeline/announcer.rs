@@ -167,13 +167,6 @@ impl<'a> Session<'a> {
             &settings.kafka,
             Listener::new(&settings.kafka, "new files wait"),
         )?;
-        log::info!(
-            "Watching {:?}, announcing to topic {} at {} ({} files were announced before)",
-            pipeline.watch_dir,
-            settings.kafka.topic,
-            settings.kafka.bootstrap_servers,
-            announced.len(),
-        );
         let options = Options {
             directory: pipeline.watch_dir.clone(),
             settle: pipeline.settle,
@@ -183,12 +176,21 @@ impl<'a> Session<'a> {
                 Scope::WhatIsThere(_) => Until::NothingWaits,
             },
         };
+        let known = announced.len();
+        let watcher = Watcher::start(options, announced)?;
+        // From here on nothing is missed, so that who reads this may begin to write.
+        log::info!(
+            "Watching {:?}, announcing to topic {} at {} ({known} files were announced before)",
+            pipeline.watch_dir,
+            settings.kafka.topic,
+            settings.kafka.bootstrap_servers,
+        );
         Ok(Self {
             settings,
             scope,
             producer,
             journal: JournalWriter::new(journal),
-            watcher: Some(Watcher::start(options, announced)?),
+            watcher: Some(watcher),
             in_flight: FuturesUnordered::new(),
             under_way: UnderWay::default(),
             progress: Instant::now(),
@@ -284,6 +286,8 @@ impl<'a> Session<'a> {
         let Scope::WhatIsThere(limit) = self.scope else {
             return Ok(());
         };
+        // A file that is still settling has not kept anybody waiting yet.
+        let limit = limit.max(self.settings.pipeline.settle * 2);
         if idle < limit {
             return Ok(());
         }

@@ -101,7 +101,7 @@ fn a_typing_error_is_named_with_what_was_meant() {
     );
     check(
         "produce --settle-ms soon",
-        "Invalid value for '--settle-ms': invalid digit found in string",
+        "Invalid value for '--settle-ms': 'soon' is not a valid integer.",
     );
 }
 

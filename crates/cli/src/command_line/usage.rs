@@ -11,6 +11,7 @@
 
 use std::error::Error as _;
 use std::ffi::OsString;
+use std::num::ParseIntError;
 
 use celeriac::settings::mask_url;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -117,15 +118,14 @@ fn message(root: &Command, command: Option<&Command>, error: &Error) -> String {
         ),
         ErrorKind::MissingRequiredArgument => format!("Missing argument '{}'.", bare(invalid)),
         ErrorKind::ValueValidation | ErrorKind::InvalidValue => {
-            let reason = error.source().map_or_else(
-                || {
-                    format!(
-                        "'{}'",
-                        mask_url(context(error, ContextKind::InvalidValue).unwrap_or_default())
-                    )
-                },
-                ToString::to_string,
-            );
+            let value = mask_url(context(error, ContextKind::InvalidValue).unwrap_or_default());
+            let reason = match error.source() {
+                Some(source) if source.is::<ParseIntError>() => {
+                    format!("'{value}' is not a valid integer.")
+                }
+                Some(source) => source.to_string(),
+                None => format!("'{value}'"),
+            };
             format!(
                 "Invalid value for {}: {reason}",
                 label(root, command, invalid)
