@@ -1,7 +1,7 @@
 //! The seam between the engine and whatever a task is written with.
 //!
 //! A [`Handler`] is what Celery calls a task: a name, options and something to run. The engine knows
-//! nothing else about tasks; [`crate::celery_task`] turns a task made with the `celery` crate's macro
+//! nothing else about tasks; `celery_task` turns a task made with the `celery` crate's macro
 //! into one.
 //!
 //! Counterpart: `celery/app/task.py` @ 5.7.0 (the options and what `retry`, `Ignore` and `Reject` mean).

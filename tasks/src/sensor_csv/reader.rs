@@ -112,7 +112,7 @@ impl<R: Read> SensorReader<R> {
         Ok((self.csv.into_inner().finish()?, self.report))
     }
 
-    /// As [`finish`](Self::finish), for a second reading: the hash of all bytes, or `None` if anything was wrong.
+    /// As `finish`, for a second reading: the hash of all bytes, or `None` if anything was wrong.
     ///
     /// # Errors
     /// Whatever the input returns.

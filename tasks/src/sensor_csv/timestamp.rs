@@ -134,7 +134,7 @@ fn parse_exponent(text: &[u8]) -> Option<i64> {
 /// Seconds since 1970 as decimal text (`1594512094`, `1.5945120943859746E9`) to microseconds, rounded half to even.
 ///
 /// # Errors
-/// [`TimestampError::NotANumber`] for text outside the number grammar, [`TimestampError::OutOfBounds`] for an instant
+/// `NotANumber` for text outside the number grammar, `OutOfBounds` for an instant
 /// before 2000-01-01 or from 2100-01-01 on (UTC, judged after rounding).
 pub fn parse_micros(text: &[u8]) -> Result<i64, TimestampError> {
     let decimal = Decimal::parse(text).ok_or(TimestampError::NotANumber)?;
