@@ -6,6 +6,7 @@
 
 pub mod afterwards;
 pub mod eventually;
+pub mod fleet;
 pub mod kafka;
 pub mod pipeline;
 pub mod postgres;
