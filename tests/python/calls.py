@@ -94,6 +94,8 @@ def test_a_failure_in_a_chain_is_raised_at_its_end():
     last = (add.s(1, 2) | boom.si("LookupError", "x") | add.s(10) | add.s(100)).apply_async()
     with pytest.raises(LookupError):
         last.get(timeout=TIMEOUT)
+    # It raises as soon as any task before it has failed; the ones between may be written a moment later.
+    last.parent.get(timeout=TIMEOUT, propagate=False)
     assert (last.parent.state, last.parent.parent.state, last.parent.parent.parent.state) == ("FAILURE", "FAILURE", "SUCCESS")
 
 

@@ -43,7 +43,9 @@ impl Executor {
         if !self.is_stored(request, &State::Failure) {
             return true;
         }
-        for signature in request.message().embed.chain.iter().flatten() {
+        // The list is in reverse. The end of the chain, which is waited for, comes last: who hears of it
+        // finds all the others failed too.
+        for signature in request.message().embed.chain.iter().flatten().rev() {
             let Some(id) = signature.task_id() else {
                 continue;
             };
