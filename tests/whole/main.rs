@@ -13,6 +13,8 @@ mod corpus;
 mod crashes;
 /// What the engine withstands: odd settings, odd messages, servers that are away.
 mod engine;
+/// Files at hand, without Kafka and Redis.
+mod ingest;
 /// Our worker and Python's on the same Redis.
 mod interop;
 /// PostgreSQL or Redis is away while files come in.
