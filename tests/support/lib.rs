@@ -8,6 +8,7 @@ pub mod afterwards;
 pub mod eventually;
 pub mod fleet;
 pub mod kafka;
+pub mod odd_files;
 pub mod pipeline;
 pub mod postgres;
 pub mod process;
@@ -15,6 +16,7 @@ pub mod programs;
 pub mod proxy;
 pub mod redis;
 pub mod sensor_file;
+pub mod twin;
 
 use std::path::{Path, PathBuf};
 

@@ -21,6 +21,8 @@ mod interop;
 mod outages;
 /// Who owns a message when a worker dies or stops.
 mod ownership;
+/// Our worker and the Python twin come to the same, file by file.
+mod parity;
 /// Files go in, rows come out.
 mod pipeline;
 /// What may stand in the topic besides our producer's records, and what is read twice.
