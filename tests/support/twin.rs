@@ -23,7 +23,8 @@ impl Pipeline {
 
     /// The twin's worker with so many slots.
     pub fn twin_command(&self, name: &str, slots: u32) -> Command {
-        let args = "-m celery -A worker.tasks worker --loglevel=info --without-gossip --without-mingle";
+        let args =
+            "-m celery -A worker.tasks worker --loglevel=info --without-gossip --without-mingle";
         let mut command = self.python(args.split(' '));
         command.args(["-n", &format!("{name}@%h"), "-c", &slots.to_string()]);
         command

@@ -25,5 +25,7 @@ mod ownership;
 mod parity;
 /// Files go in, rows come out.
 mod pipeline;
+/// What stands in the README.
+mod readme;
 /// What may stand in the topic besides our producer's records, and what is read twice.
 mod records;
