@@ -110,8 +110,8 @@ async fn left_behind(pipeline: &Pipeline) -> BTreeMap<String, String> {
     left.into_iter().map(|(key, text)| (blank(key), blank(text))).collect()
 }
 
-const FILES: &str = "select path, concat_ws(' ', state, size_bytes, encode(f.sha256, 'hex'), reason, reasons::text, \
-    quarantine_path, moved_at is null, file_key is null, c.file_name, c.row_count) \
+const FILES: &str = "select path, concat_ws(' ', state, f.size_bytes, encode(f.sha256, 'hex'), reason, reasons::text, \
+    quarantine_path, moved_at is null, file_key is null, f.file_name, c.file_name, c.row_count) \
     from ingest_files f left join ingest_content c using (content_id)";
 
 const ROWS: &str = "select concat(encode(c.sha256, 'hex'), ' ', line_no), concat_ws(' ', r.file_name, \
