@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use crate::{root, service};
 
-/// A program of this workspace, built if it is not.
+/// A program of this workspace, built if it is not; the example `client` is `examples/client`.
 ///
 /// # Panics
 /// It does not build.
@@ -16,6 +16,7 @@ pub fn program(name: &str) -> PathBuf {
         // `cargo test` builds the programs of a package only for that package's own tests.
         let status = Command::new(env!("CARGO"))
             .args(["build", "--quiet", "--locked", "--workspace", "--bins"])
+            .args(["--example", "client"])
             .current_dir(root())
             .status()
             .expect("cargo runs");

@@ -13,24 +13,12 @@ use celeriac_tests::eventually::eventually;
 use celeriac_tests::odd_files::odd;
 use celeriac_tests::pipeline::{FATE_PATIENCE, Pipeline};
 use celeriac_tests::process::Process;
+use celeriac_tests::twin::Side;
 use serde_json::{Map, Value, json};
-
-/// The two workers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Side {
-    Rust,
-    Twin,
-}
 
 /// A worker with one slot, so that of equal files the first is loaded on either side.
 async fn worker(pipeline: &Pipeline, side: Side) -> Process {
-    match side {
-        Side::Rust => {
-            let args = "-A worker.tasks worker --loglevel=info -c 1".split(' ');
-            pipeline.started("rust", pipeline.command(args), " ready.").await
-        }
-        Side::Twin => pipeline.twin_worker("twin", 1).await,
-    }
+    pipeline.worker_of(side, "worker", 1).await
 }
 
 /// Sends a task for each path, one after the other, and gives their results.
@@ -40,7 +28,9 @@ async fn results(pipeline: &Pipeline, paths: &[String]) -> Vec<Value> {
         result_backend: Some(pipeline.redis.url(1)),
         ..Settings::default()
     };
-    let app = App::builder("client", settings).build().expect("the URLs are right");
+    let app = App::builder("client", settings)
+        .build()
+        .expect("the URLs are right");
     let mut results = Vec::new();
     for path in paths {
         results.push(result(&send(&app, path).await).await);
@@ -72,7 +62,11 @@ fn paths(pipeline: &Pipeline, directory: &str) -> Vec<String> {
         None => {
             let encoded = name.as_bytes().iter().map(|byte| format!("%{byte:02X}"));
             let directory = pipeline.path(directory);
-            format!("file://{}/{}", directory.display(), encoded.collect::<String>())
+            format!(
+                "file://{}/{}",
+                directory.display(),
+                encoded.collect::<String>()
+            )
         }
     };
     names.into_iter().map(path_of).collect()
@@ -88,7 +82,10 @@ async fn left_behind(pipeline: &Pipeline) -> BTreeMap<String, String> {
     let mut left = BTreeMap::new();
     for (what, sql) in [("file", FILES), ("row", ROWS)] {
         let rows: Vec<(String, String)> = pipeline.database.rows(sql).await;
-        left.extend(rows.into_iter().map(|(key, text)| (format!("{what} {key}"), text)));
+        left.extend(
+            rows.into_iter()
+                .map(|(key, text)| (format!("{what} {key}"), text)),
+        );
     }
     for directory in ["in", "quarantine"] {
         for name in entries(&pipeline.path(directory)) {
@@ -101,13 +98,17 @@ async fn left_behind(pipeline: &Pipeline) -> BTreeMap<String, String> {
     }
     let log = fs::read_to_string(pipeline.path("logs/errors.log")).unwrap_or_default();
     for (number, line) in log.lines().enumerate() {
-        let (time, line) = line.split_once(' ').expect("a time stands before each line");
+        let (time, line) = line
+            .split_once(' ')
+            .expect("a time stands before each line");
         assert_eq!(time.len(), "2026-11-23T17:43:36.694319Z".len(), "{time}");
         left.insert(format!("errors.log {number:04}"), line.to_owned());
     }
     let directory = pipeline.directory().to_str().expect("UTF-8");
     let blank = |text: String| text.replace(directory, "…");
-    left.into_iter().map(|(key, text)| (blank(key), blank(text))).collect()
+    left.into_iter()
+        .map(|(key, text)| (blank(key), blank(text)))
+        .collect()
 }
 
 const FILES: &str = "select path, concat_ws(' ', state, f.size_bytes, encode(f.sha256, 'hex'), reason, reasons::text, \
@@ -130,7 +131,10 @@ fn report(path: &Path) -> String {
     let mut report: Map<String, Value> = serde_json::from_slice(&text).expect("JSON");
     for key in ["task_id", "quarantined_at"] {
         let value = report.remove(key);
-        assert!(value.is_some_and(|value| value.is_string()), "{key} in {path:?}");
+        assert!(
+            value.is_some_and(|value| value.is_string()),
+            "{key} in {path:?}"
+        );
     }
     format!("{report:#?}")
 }
@@ -154,7 +158,10 @@ async fn compare(fill: impl Fn(&Path)) {
         let aggregates: Vec<Aggregate> = pipeline.database.rows(AGGREGATES).await;
         sides.push((results, left_behind(&pipeline).await, aggregates));
     }
-    let (twin, rust) = (sides.pop().expect("two sides"), sides.pop().expect("two sides"));
+    let (twin, rust) = (
+        sides.pop().expect("two sides"),
+        sides.pop().expect("two sides"),
+    );
     let differences: Vec<String> = std::iter::zip(&rust.0, &twin.0)
         .filter(|(rust, twin)| rust != twin)
         .map(|(rust, twin)| format!("result\n  rust {rust}\n  twin {twin}"))
@@ -195,7 +202,9 @@ fn fill_with_odd_files(directory: &Path, count: u32) {
 #[tokio::test]
 async fn the_shared_corpus_is_the_same_to_both() {
     for seed in ["7", "31", "1009"] {
-        let Some(script) = corpus_script() else { return };
+        let Some(script) = corpus_script() else {
+            return;
+        };
         compare(|directory| {
             let made = Command::new("python3")
                 .arg(&script)
@@ -215,7 +224,8 @@ fn corpus_script() -> Option<PathBuf> {
     let script = harness.map(|harness| harness.join("corpus/make_corpus.py"));
     let script = script.filter(|script| script.exists());
     if script.is_none() {
-        let line = "HARNESS names no shared corpus; the odd files of this test cover the same rules\n";
+        let line =
+            "HARNESS names no shared corpus; the odd files of this test cover the same rules\n";
         // Not worth failing for.
         std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes()).ok();
     }
@@ -231,7 +241,9 @@ async fn what_one_has_done_the_other_finds_done() {
         fs::copy(pipeline.path("in/00.csv"), pipeline.path("in/copy.csv")).expect("it is there");
         std::os::unix::fs::symlink("00.csv", pipeline.path("in/link.csv")).expect("a link");
         let mut paths = paths(&pipeline, "in");
-        paths.extend(["in/never there.csv", "../outside.csv", "file:///etc/passwd"].map(str::to_owned));
+        paths.extend(
+            ["in/never there.csv", "../outside.csv", "file:///etc/passwd"].map(str::to_owned),
+        );
         let mut known = None;
         for side in [first, second] {
             let _worker = worker(&pipeline, side).await;
@@ -242,7 +254,10 @@ async fn what_one_has_done_the_other_finds_done() {
             let known = known.get_or_insert_with(|| now.clone());
             assert_eq!(*known, now, "{first:?} then {second:?}");
         }
-        let rows = pipeline.database.number("select count(*) from ingest_files").await;
+        let rows = pipeline
+            .database
+            .number("select count(*) from ingest_files")
+            .await;
         assert_eq!(usize::try_from(rows), Ok(paths.len()), "each file once");
         pipeline.check_tables().await;
     }
