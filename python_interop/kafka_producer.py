@@ -160,7 +160,7 @@ class Announcer:
             return path.decode(), name.decode()
         except UnicodeDecodeError:
             url = quote_from_bytes(absolute(self._working_dir, path), safe="/")
-            return f"file://{url}", printable(name)
+            return f"file://{url}", repr(name)[2:-1]
 
 
 class Journal:

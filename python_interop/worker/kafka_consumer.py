@@ -75,7 +75,9 @@ class FileEventConsumer:
         self._consumer.subscribe([self._config.topic], on_assign=self._assigned)
         try:
             while not self._is_stopping:
-                if message := self._next():
+                message = self._next()
+                # Not `if message`: its length is that of its value.
+                if message is not None:
                     self._handle_or_leave(message)
         finally:
             self._consumer.close()

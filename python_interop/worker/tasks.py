@@ -27,8 +27,9 @@ app.conf.update(
     broker_connection_retry_on_startup=True,
     broker_transport_options={
         "visibility_timeout": SETTINGS.visibility_timeout,
-        # Old messages are looked for often enough for a short timeout; the default is 10 s.
+        # How often messages of dead workers are looked for; by default every 100 s.
         "unacked_restore_interval": min(10, SETTINGS.visibility_timeout / 2),
+        "unacked_restore_throttle": 1,
         "socket_connect_timeout": 5,
         "socket_timeout": 30,
     },

@@ -121,7 +121,7 @@ impl Pipeline {
     }
 
     /// Gives a program the working directory and the environment of this pipeline.
-    pub(crate) fn prepare(&self, command: &mut Command) {
+    pub fn prepare(&self, command: &mut Command) {
         for name in FOREIGN {
             command.env_remove(name);
         }

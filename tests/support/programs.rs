@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use crate::{root, service};
 
-/// A program of this workspace, built if it is not.
+/// A program of this workspace, built if it is not; the example `client` is `examples/client`.
 ///
 /// # Panics
 /// It does not build.
@@ -17,6 +17,7 @@ pub fn program(name: &str) -> PathBuf {
         let mut build = Command::new(env!("CARGO"));
         build
             .args(["build", "--quiet", "--locked", "--workspace", "--bins"])
+            .args(["--example", "client"])
             .current_dir(root());
         // What `cargo test` has set for this test would differ from what a shell sets, and ring's build script, for one,
         // runs anew whenever it does: a hundred crates would be built again for every other run.

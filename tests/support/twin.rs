@@ -1,10 +1,19 @@
-//! The Python twin (`python_interop/`) in a pipeline: its worker, its producer and its consumer, by the seed's paths.
+//! The Python twin (`python_interop/`) in a pipeline, beside our programs or in their place.
 
 use std::process::Command;
 
 use crate::pipeline::Pipeline;
 use crate::process::Process;
 use crate::{root, service};
+
+/// Whose program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Side {
+    /// Ours.
+    Rust,
+    /// The Python twin's.
+    Twin,
+}
 
 impl Pipeline {
     /// `python <args>` in the working directory, with the twin's modules and the same environment as our programs.
@@ -21,31 +30,44 @@ impl Pipeline {
         command
     }
 
-    /// The twin's worker with so many slots.
-    pub fn twin_command(&self, name: &str, slots: u32) -> Command {
-        let args =
-            "-m celery -A worker.tasks worker --loglevel=info --without-gossip --without-mingle";
-        let mut command = self.python(args.split(' '));
+    /// A worker of that side with so many slots, ready; its name is that of its log too.
+    pub async fn worker_of(&self, side: Side, name: &str, slots: u32) -> Process {
+        let args = "-A worker.tasks worker --loglevel=info";
+        let mut command = match side {
+            Side::Rust => self.command(args.split(' ')),
+            Side::Twin => {
+                let celery = ["-m", "celery"].into_iter().chain(args.split(' '));
+                let mut command = self.python(celery);
+                // They only take time when a worker starts.
+                command.args(["--without-gossip", "--without-mingle"]);
+                command
+            }
+        };
         command.args(["-n", &format!("{name}@%h"), "-c", &slots.to_string()]);
-        command
+        self.started(name, command, " ready.").await
     }
 
-    /// Starts the twin's worker, and waits until it is ready.
-    pub async fn twin_worker(&self, name: &str, slots: u32) -> Process {
-        self.started(name, self.twin_command(name, slots), " ready.")
-            .await
-    }
-
-    /// Starts the twin's consumer, and waits until it has its partition.
-    pub async fn twin_consumer(&self) -> Process {
-        let command = self.python(["-m", "worker.kafka_consumer"]);
+    /// A consumer of that side, with its partition.
+    pub async fn consumer_of(&self, side: Side) -> Process {
+        let command = self.consumer_command(side);
         self.started("consumer", command, "Consuming the partitions")
             .await
     }
 
-    /// `kafka_producer.py` with these options.
-    pub fn twin_producer(&self, options: &[&str]) -> Command {
-        let mut command = self.python(["-m", "kafka_producer"]);
+    /// A consumer of that side, not started.
+    pub fn consumer_command(&self, side: Side) -> Command {
+        match side {
+            Side::Rust => self.command(["consume"]),
+            Side::Twin => self.python(["-m", "worker.kafka_consumer"]),
+        }
+    }
+
+    /// A producer of that side with these options, not started.
+    pub fn producer_command(&self, side: Side, options: &[&str]) -> Command {
+        let mut command = match side {
+            Side::Rust => self.command(["produce"]),
+            Side::Twin => self.python(["-m", "kafka_producer"]),
+        };
         command.args(options);
         command
     }

@@ -17,6 +17,8 @@ mod engine;
 mod ingest;
 /// Our worker and Python's on the same Redis.
 mod interop;
+/// Workers of both languages on one queue, and both are killed.
+mod mixed_fleet;
 /// PostgreSQL or Redis is away while files come in.
 mod outages;
 /// Who owns a message when a worker dies or stops.
@@ -29,3 +31,5 @@ mod pipeline;
 mod readme;
 /// What may stand in the topic besides our producer's records, and what is read twice.
 mod records;
+/// The Python twin's own way from the directory to the rows.
+mod twin;

@@ -13,26 +13,12 @@ use celeriac_tests::eventually::eventually;
 use celeriac_tests::odd_files::odd;
 use celeriac_tests::pipeline::{FATE_PATIENCE, Pipeline};
 use celeriac_tests::process::Process;
+use celeriac_tests::twin::Side;
 use serde_json::{Map, Value, json};
-
-/// The two workers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Side {
-    Rust,
-    Twin,
-}
 
 /// A worker with one slot, so that of equal files the first is loaded on either side.
 async fn worker(pipeline: &Pipeline, side: Side) -> Process {
-    match side {
-        Side::Rust => {
-            let args = "-A worker.tasks worker --loglevel=info -c 1".split(' ');
-            pipeline
-                .started("rust", pipeline.command(args), " ready.")
-                .await
-        }
-        Side::Twin => pipeline.twin_worker("twin", 1).await,
-    }
+    pipeline.worker_of(side, "worker", 1).await
 }
 
 /// Sends a task for each path, one after the other, and gives their results.
@@ -125,8 +111,8 @@ async fn left_behind(pipeline: &Pipeline) -> BTreeMap<String, String> {
         .collect()
 }
 
-const FILES: &str = "select path, concat_ws(' ', state, size_bytes, encode(f.sha256, 'hex'), reason, reasons::text, \
-    quarantine_path, moved_at is null, file_key is null, c.file_name, c.row_count) \
+const FILES: &str = "select path, concat_ws(' ', state, f.size_bytes, encode(f.sha256, 'hex'), reason, reasons::text, \
+    quarantine_path, moved_at is null, file_key is null, f.file_name, c.file_name, c.row_count) \
     from ingest_files f left join ingest_content c using (content_id)";
 
 const ROWS: &str = "select concat(encode(c.sha256, 'hex'), ' ', line_no), concat_ws(' ', r.file_name, \

@@ -3,6 +3,7 @@
 use celeriac_tests::kafka::Record;
 use celeriac_tests::pipeline::Pipeline;
 use celeriac_tests::sensor_file::{drop_by_rename, good};
+use celeriac_tests::twin::Side;
 
 /// The record of the Python pipeline's producer for a file of `data/`.
 fn bare(name: &str) -> String {
@@ -28,6 +29,15 @@ async fn the_bare_record_of_the_python_producer_works_with_the_defaults() {
 
 #[tokio::test]
 async fn a_bad_record_is_kept_with_its_reason_and_the_good_ones_behind_it_pass() {
+    check_bad_records(Side::Rust).await;
+}
+
+#[tokio::test]
+async fn the_twin_keeps_a_bad_record_as_we_do() {
+    check_bad_records(Side::Twin).await;
+}
+
+async fn check_bad_records(side: Side) {
     let pipeline = Pipeline::new("").await;
     let too_large = format!(r#"{{"file_path": "{}"}}"#, "x".repeat(70_000));
     let cases: [(Option<&[u8]>, &str); 9] = [
@@ -55,7 +65,8 @@ async fn a_bad_record_is_kept_with_its_reason_and_the_good_ones_behind_it_pass()
         drop_by_rename(&pipeline.data(), &format!("{file}.csv"), good(seed, 3));
     }
     pipeline.topic.produce(values).await;
-    let (_worker, consumer) = (pipeline.worker("worker").await, pipeline.consumer().await);
+    let _worker = pipeline.worker("worker").await;
+    let consumer = pipeline.consumer_of(side).await;
 
     let ledger = pipeline.ledger_of(good_records.len()).await;
     assert!(
