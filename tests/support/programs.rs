@@ -14,11 +14,20 @@ pub fn program(name: &str) -> PathBuf {
     static BUILT: OnceLock<()> = OnceLock::new();
     BUILT.get_or_init(|| {
         // `cargo test` builds the programs of a package only for that package's own tests.
-        let status = Command::new(env!("CARGO"))
+        let mut build = Command::new(env!("CARGO"));
+        build
             .args(["build", "--quiet", "--locked", "--workspace", "--bins"])
-            .current_dir(root())
-            .status()
-            .expect("cargo runs");
+            .current_dir(root());
+        // What `cargo test` has set for this test would differ from what a shell sets, and ring's build script, for one,
+        // runs anew whenever it does: a hundred crates would be built again for every other run.
+        for (name, _) in std::env::vars_os() {
+            let is_of_a_package =
+                |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+            if name.to_str().is_some_and(is_of_a_package) {
+                build.env_remove(name);
+            }
+        }
+        let status = build.status().expect("cargo runs");
         assert!(status.success(), "the programs do not build");
     });
     let test = std::env::current_exe().expect("a running program has a path");
