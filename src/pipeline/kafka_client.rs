@@ -147,7 +147,7 @@ impl Listener {
 
 impl ClientContext for Listener {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        // FAIL, COMMITFAIL: told again through `error` and the commit's callback. CONFWARN: a consumer's property in a producer and the
+        // FAIL, COMMITFAIL: told again through `error` and the commit's result. CONFWARN: a consumer's property in a producer and the
         // other way round, since both are made from one table. GETPID: an idempotent producer waits for its number.
         let repeated = matches!(
             facility,

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use tokio::sync::mpsc;
@@ -75,7 +75,7 @@ impl Polling {
             }
             self.commit_when_due();
         }
-        self.commit(CommitMode::Sync);
+        self.commit();
         // Dropping the consumer leaves the group.
         Ok(())
     }
@@ -158,13 +158,13 @@ impl Polling {
         }
         if now >= self.next_commit {
             self.next_commit = now + COMMIT_EVERY;
-            self.commit(CommitMode::Async);
+            self.commit();
         }
     }
 
-    fn commit(&self, mode: CommitMode) {
+    fn commit(&self) {
         let marks = self.shared.lock().offsets.take_committable();
-        commit(&self.consumer, &marks, mode);
+        commit(&self.consumer, &marks);
     }
 }
 

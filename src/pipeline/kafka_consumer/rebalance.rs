@@ -1,4 +1,4 @@
-//! What librdkafka calls from within `poll`: partitions come and go, commits succeed or fail.
+//! What librdkafka calls from within `poll`: partitions come and go; and committing.
 //!
 //! Guarantee F3, the other way round: of partitions that go, what is done is committed while they still are ours; of
 //! partitions that are lost already, nothing is, since they have a new owner whose mark is not ours to move.
@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance};
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::error::KafkaError;
 use rdkafka::{ClientContext, Offset, TopicPartitionList, config::RDKafkaLogLevel};
 
 use super::shared::Shared;
@@ -49,7 +49,7 @@ impl ConsumerContext for Context {
                 numbers(&partitions)
             );
         } else {
-            commit(consumer, &marks, CommitMode::Sync);
+            commit(consumer, &marks);
             log::info!("Gave back the partitions {}", numbers(&partitions));
         }
     }
@@ -61,18 +61,18 @@ impl ConsumerContext for Context {
             log::info!("Consuming the partitions {}", numbers(&partitions(list)));
         }
     }
+}
 
-    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        let Err(error) = result else {
-            return self.listener.answers();
-        };
+impl Context {
+    /// The marks are handed out again, after a pause.
+    fn commit_failed(&self, error: &KafkaError, marks: &[Mark]) {
         let mut state = self.shared.lock();
         state.has_commit_failed = true;
-        for partition in partitions(offsets) {
-            state.offsets.commit_failed(&partition);
+        for mark in marks {
+            state.offsets.commit_failed(&mark.partition);
         }
         drop(state);
-        self.listener.away(&error);
+        self.listener.away(error);
     }
 }
 
@@ -99,8 +99,9 @@ fn numbers(partitions: &[Partition]) -> String {
     format!("{}{numbers:?}", topic.unwrap_or_default())
 }
 
-/// Commits, and says so where it fails; a failed commit in the background is told through the context.
-pub(super) fn commit(consumer: &BaseConsumer<Context>, marks: &[Mark], mode: CommitMode) {
+/// Commits, and waits for Kafka's word. Never in the background: rdkafka 0.39 tells nobody that such a commit has failed
+/// (its issue 856), and the mark would stay where it was until the next record came.
+pub(super) fn commit(consumer: &BaseConsumer<Context>, marks: &[Mark]) {
     if marks.is_empty() {
         return;
     }
@@ -117,7 +118,10 @@ pub(super) fn commit(consumer: &BaseConsumer<Context>, marks: &[Mark], mode: Com
         )
         .expect("an offset that Kafka gave us is one that it takes");
     }
-    if let Err(error) = consumer.commit(&list, mode) {
-        consumer.context().commit_callback(Err(error), &list);
+    match consumer.commit(&list, CommitMode::Sync) {
+        Ok(()) => {
+            consumer.context().listener.answers();
+        }
+        Err(error) => consumer.context().commit_failed(&error, marks),
     }
 }
