@@ -8,6 +8,7 @@ use celeriac_cli::Loaded;
 use sensor_tasks::{Ingest, IngestSettings};
 
 use crate::commands::options;
+use crate::settings::Settings;
 
 /// Its name, as `-A` says it.
 pub(crate) const NAME: &str = "worker.tasks";
@@ -23,16 +24,28 @@ pub(crate) fn build(loaded: &Loaded) -> anyhow::Result<App> {
         .settings
         .worker_concurrency
         .unwrap_or_else(every_core);
-    let ingest = Ingest::new(IngestSettings {
-        database_url: settings.database_url.map(|url| url.reveal().to_owned()),
-        watch_dir: settings.pipeline.watch_dir,
-        quarantine_dir: settings.pipeline.quarantine_dir,
-        log_dir: settings.pipeline.log_dir,
-        max_connections: u32::try_from(slots).unwrap_or(u32::MAX),
-    })
-    .context("the settings of the tasks")?;
+    let ingest = ingest(&settings, u32::try_from(slots).unwrap_or(u32::MAX))?;
     let builder = App::builder(NAME, loaded.settings.clone());
     Ok(sensor_tasks::register(builder, Arc::new(ingest)).build()?)
+}
+
+/// What the tasks share, for whoever runs one or reads the ledger. Must be called within a runtime.
+///
+/// # Errors
+/// A setting that cannot be used.
+pub(crate) fn ingest(settings: &Settings, max_connections: u32) -> anyhow::Result<Ingest> {
+    let pipeline = settings.pipeline.clone();
+    Ingest::new(IngestSettings {
+        database_url: settings
+            .database_url
+            .as_ref()
+            .map(|url| url.reveal().to_owned()),
+        watch_dir: pipeline.watch_dir,
+        quarantine_dir: pipeline.quarantine_dir,
+        log_dir: pipeline.log_dir,
+        max_connections,
+    })
+    .context("the settings of the tasks")
 }
 
 /// The app of a program that only sends: no database, no directories.

@@ -61,6 +61,15 @@ impl Command for Db {
     }
 }
 
+/// Whether PostgreSQL answers now.
+///
+/// # Errors
+/// It does not: exit code 69.
+pub(super) async fn check_reachable(settings: &Settings) -> anyhow::Result<()> {
+    let connection = Database::of(settings)?.connect().await?;
+    Ok(connection.close().await?)
+}
+
 struct Database {
     options: PgConnectOptions,
     /// For people: no password.

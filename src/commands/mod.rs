@@ -1,10 +1,11 @@
-//! The program's own commands, beside Celery's: `produce`, `consume`, `db`.
+//! The program's own commands, beside Celery's: `produce`, `consume`, `ingest`, `db`.
 //!
 //! Each file has what is typed (clap), what it means (settings), and a call into the pipeline; and the exit codes of
 //! its errors.
 
 mod consume;
 mod db;
+mod ingest;
 pub(crate) mod options;
 mod produce;
 
@@ -15,6 +16,7 @@ pub(crate) fn all() -> Vec<Box<dyn Command>> {
     vec![
         Box::new(produce::Produce),
         Box::new(consume::Consume),
+        Box::new(ingest::Ingest),
         Box::new(db::Db),
     ]
 }

@@ -116,6 +116,7 @@ pub(crate) fn settings(matches: &ArgMatches, loaded: &Loaded) -> Result<Settings
         log_dir: text("log_dir"),
         settle_ms: count("settle_ms"),
         rescan_ms: count("rescan_ms"),
+        announce_again_ms: count("announce_again_ms"),
         journal: text("journal"),
         bootstrap_servers: text("bootstrap_servers"),
         topic: text("topic"),

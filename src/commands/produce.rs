@@ -2,13 +2,16 @@
 //!
 //! Counterpart: `kafka_producer.py`, which takes no options.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use celeriac_cli::{Command, CommandFuture, ExitError, Loaded};
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
+use sensor_tasks::Ingest;
 use tokio_util::sync::CancellationToken;
 
 use super::options;
+use crate::app;
 use crate::pipeline::announcer::{AnnounceError, Scope, announce};
 use crate::settings::Settings;
 
@@ -23,7 +26,10 @@ the directory is a network mount), when its size and time of change have stayed 
 files, *.tmp and *.part are left alone; directories, FIFOs, sockets and links are ignored with one log line.
 
 What Kafka has acknowledged is written to a journal, so that a restart neither misses a file nor announces it again. \
-While Kafka is away, files wait.";
+While Kafka is away, files wait.
+
+Where a database is named, a file that has no row in ingest_files after --announce-again-ms is announced again, so that \
+not even a Kafka or Redis that has lost its data loses a file.";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -54,6 +60,13 @@ impl Command for Produce {
                 "rescan-ms",
                 "Look at the whole directory this often, beside notification [default: 5000]".to_owned(),
             ))
+            .arg(options::millis(
+                "announce_again_ms",
+                "announce-again-ms",
+                "Announce a file again that has no row in ingest_files after so long; 0: never [default: 600000]"
+                    .to_owned(),
+            ))
+            .arg(options::database_url())
             .arg(
                 Arg::new("journal")
                     .long("journal")
@@ -93,9 +106,25 @@ impl Command for Produce {
 
 async fn produce(settings: &Settings, scope: Scope) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
-    let announced = options::until_signal(&stop, announce(settings, scope, &stop)).await?;
+    let ledger = ledger(settings, scope)?;
+    let announced = announce(settings, scope, ledger, &stop);
+    let announced = options::until_signal(&stop, announced).await?;
     announced.map_err(|error| match error {
         AnnounceError::Unreachable { .. } => ExitError::unavailable(error.to_string()).into(),
         other => other.into(),
     })
+}
+
+/// Where to look for what has become of announced files. `--once` does not stay for that.
+fn ledger(settings: &Settings, scope: Scope) -> anyhow::Result<Option<Arc<Ingest>>> {
+    if scope != Scope::All || settings.pipeline.announce_again.is_zero() {
+        return Ok(None);
+    }
+    if !settings.names_database {
+        log::info!(
+            "No database is named (DATABASE_URL): a file that is lost behind Kafka is not announced again"
+        );
+        return Ok(None);
+    }
+    Ok(Some(Arc::new(app::ingest(settings, 1)?)))
 }

@@ -4,16 +4,19 @@
 //! 1. announce what the watch hands out, many records under way at a time, and write down each one that Kafka has
 //!    acknowledged, in that order (Guarantee F3);
 //! 2. say so while Kafka is away, and wait;
-//! 3. begin anew, journal and all, when the watch directory was replaced;
-//! 4. stop at once when told to: what is not acknowledged by then is announced by the next start.
+//! 3. announce again what has no row in the ledger after a while, if there is a ledger to ask ([`super::unrecorded`]);
+//! 4. begin anew, journal and all, when the watch directory was replaced;
+//! 5. stop at once when told to: what is not acknowledged by then is announced by the next start.
 //!
 //! Counterpart: the main loop of `kafka_producer.py`.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use sensor_tasks::Ingest;
 use tokio_util::sync::CancellationToken;
 
 use super::file_event::compose;
@@ -21,7 +24,8 @@ use super::journal::{Announced, Entry, Journal, JournalError};
 use super::journal_writer::JournalWriter;
 use super::kafka_client::{ClientError, Listener};
 use super::kafka_producer::{Delivered, DeliveryError, Outgoing, Producer};
-use super::watch::{Found, Item, Options, Until, WatchError, Watcher, check_directory};
+use super::unrecorded::Unrecorded;
+use super::watch::{Found, Item, Options, Until, WatchError, Watcher, check_directory, remembered};
 use crate::settings::Settings;
 
 /// Records sent and not acknowledged.
@@ -91,17 +95,19 @@ pub(crate) enum AnnounceError {
     },
 }
 
-/// Announces files until told to stop, or until everything in `scope` is announced.
+/// Announces files until told to stop, or until everything in `scope` is announced. `ledger`: where to look for what
+/// has become of them.
 ///
 /// # Errors
 /// See [`AnnounceError`].
 pub(crate) async fn announce(
     settings: &Settings,
     scope: Scope,
+    ledger: Option<Arc<Ingest>>,
     stop: &CancellationToken,
 ) -> Result<(), AnnounceError> {
     loop {
-        let mut session = Session::begin(settings, scope)?;
+        let mut session = Session::begin(settings, scope, ledger.clone())?;
         let end = session.run(stop).await;
         session.close().await;
         match end {
@@ -153,12 +159,17 @@ struct Session<'a> {
     watcher: Option<Watcher>,
     in_flight: FuturesUnordered<BoxFuture<'static, Sent>>,
     under_way: UnderWay,
+    unrecorded: Option<Unrecorded>,
     /// When something last went forward.
     progress: Instant,
 }
 
 impl<'a> Session<'a> {
-    fn begin(settings: &'a Settings, scope: Scope) -> Result<Self, AnnounceError> {
+    fn begin(
+        settings: &'a Settings,
+        scope: Scope,
+        ledger: Option<Arc<Ingest>>,
+    ) -> Result<Self, AnnounceError> {
         let pipeline = &settings.pipeline;
         // First, since the journal usually lies in it.
         check_directory(&pipeline.watch_dir)?;
@@ -177,6 +188,18 @@ impl<'a> Session<'a> {
             },
         };
         let known = announced.len();
+        let unrecorded = match ledger {
+            Some(ledger) => {
+                let directory = &pipeline.watch_dir;
+                let earlier =
+                    remembered(directory, &announced).map_err(|source| WatchError::Unreadable {
+                        directory: directory.clone(),
+                        source,
+                    })?;
+                Some(Unrecorded::new(ledger, pipeline.announce_again, earlier))
+            }
+            None => None,
+        };
         let watcher = Watcher::start(options, announced)?;
         // From here on nothing is missed, so that who reads this may begin to write.
         log::info!(
@@ -193,6 +216,7 @@ impl<'a> Session<'a> {
             watcher: Some(watcher),
             in_flight: FuturesUnordered::new(),
             under_way: UnderWay::default(),
+            unrecorded,
             progress: Instant::now(),
         })
     }
@@ -208,8 +232,10 @@ impl<'a> Session<'a> {
                 Some(sent) = self.in_flight.next(), if !self.in_flight.is_empty() => self.acknowledged(sent).await?,
                 // cancel-safe: an item that is not returned stays in the channel.
                 item = next(&mut self.watcher), if self.in_flight.len() < IN_FLIGHT => self.item(item).await?,
+                // cancel-safe: a question that was not answered stays under way.
+                again = overdue(&mut self.unrecorded) => self.again(again),
                 // cancel-safe: a tick that is not seen comes again.
-                _ = tick.tick() => self.check_progress().await?,
+                _ = tick.tick() => self.tick().await?,
             }
         }
         Ok(())
@@ -218,20 +244,12 @@ impl<'a> Session<'a> {
     async fn item(&mut self, item: Option<Item>) -> Result<(), AnnounceError> {
         match item {
             Some(Item::Found(found)) => {
-                if self.in_flight.is_empty() {
-                    self.progress = Instant::now();
-                }
-                self.under_way.begin(&found.key);
-                self.in_flight.push(
-                    send(
-                        self.producer.clone(),
-                        self.settings.kafka.topic.clone(),
-                        found,
-                    )
-                    .boxed(),
-                );
+                self.send(found);
             }
             Some(Item::Gone(name)) => {
+                if let Some(unrecorded) = &mut self.unrecorded {
+                    unrecorded.gone(&name);
+                }
                 if self.under_way.leave(&name) {
                     self.journal.save(vec![Entry::Gone(name)]).await;
                 }
@@ -243,6 +261,29 @@ impl<'a> Session<'a> {
             }
         }
         Ok(())
+    }
+
+    fn send(&mut self, found: Found) {
+        if self.in_flight.is_empty() {
+            self.progress = Instant::now();
+        }
+        self.under_way.begin(&found.key);
+        let (producer, topic) = (self.producer.clone(), self.settings.kafka.topic.clone());
+        self.in_flight.push(send(producer, topic, found).boxed());
+    }
+
+    fn again(&mut self, files: Vec<Found>) {
+        let Some(first) = files.first() else {
+            return;
+        };
+        log::warn!(
+            "{} announced files have no row in ingest_files yet, the first is {:?}; announcing them again",
+            files.len(),
+            first.path
+        );
+        for found in files {
+            self.send(found);
+        }
     }
 
     /// Writes down this record and all others that are ready: one `fdatasync` for all.
@@ -259,9 +300,12 @@ impl<'a> Session<'a> {
                         found.path
                     );
                     let has_left = self.under_way.end(&found.key);
-                    let key = found.key.clone();
-                    entries.push(Entry::Announced(found.key, found.version));
-                    entries.extend(has_left.then_some(Entry::Gone(key)));
+                    entries.push(Entry::Announced(found.key.clone(), found.version));
+                    if has_left {
+                        entries.push(Entry::Gone(found.key));
+                    } else if let Some(unrecorded) = &mut self.unrecorded {
+                        unrecorded.announced(found);
+                    }
                 }
                 Err(source) => {
                     refused = Some(AnnounceError::Refused {
@@ -276,8 +320,17 @@ impl<'a> Session<'a> {
         refused.map_or(Ok(()), Err)
     }
 
-    async fn check_progress(&mut self) -> Result<(), AnnounceError> {
+    async fn tick(&mut self) -> Result<(), AnnounceError> {
         self.journal.save(Vec::new()).await;
+        if let Some(unrecorded) = &mut self.unrecorded
+            && self.in_flight.len() < IN_FLIGHT
+        {
+            unrecorded.ask();
+        }
+        self.check_progress()
+    }
+
+    fn check_progress(&self) -> Result<(), AnnounceError> {
         let idle = self.progress.elapsed();
         let waiting = self.in_flight.len();
         if waiting > 0 && idle >= WAITING_IS_LONG {
@@ -333,6 +386,14 @@ impl<'a> Session<'a> {
 async fn next(watcher: &mut Option<Watcher>) -> Option<Item> {
     match watcher {
         Some(watcher) => watcher.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Files to announce again; for ever silent where there is no ledger.
+async fn overdue(unrecorded: &mut Option<Unrecorded>) -> Vec<Found> {
+    match unrecorded {
+        Some(unrecorded) => unrecorded.overdue().await,
         None => std::future::pending().await,
     }
 }

@@ -4,6 +4,7 @@
 //! - [`watch`]: which files are complete
 //! - [`announcer`]: watch → Kafka → journal
 //! - [`journal`], `journal_writer`: what Kafka has acknowledged
+//! - `unrecorded`: what has no row in the ledger yet, to be announced again
 //!
 //! Second hop, `celeriac consume`:
 //! - [`relay`]: Kafka → forwarder → commit
@@ -28,4 +29,5 @@ mod outage;
 mod record;
 mod record_path;
 pub(crate) mod relay;
-mod watch;
+mod unrecorded;
+pub(crate) mod watch;

@@ -10,6 +10,7 @@
 //! log_dir = "logs"               # LOG_DIR
 //! settle_ms = 2000               # a file whose closing cannot be seen is complete after this long without a change
 //! rescan_ms = 5000               # the whole directory is looked at this often, beneath notification
+//! announce_again_ms = 600000     # a file without a row in ingest_files is announced again after so long; 0: never
 //! journal = "data/.celeriac-journal"
 //!
 //! [kafka]
@@ -45,6 +46,7 @@ pub(crate) struct Flags {
     pub(crate) log_dir: Option<String>,
     pub(crate) settle_ms: Option<u64>,
     pub(crate) rescan_ms: Option<u64>,
+    pub(crate) announce_again_ms: Option<u64>,
     pub(crate) journal: Option<String>,
     pub(crate) bootstrap_servers: Option<String>,
     pub(crate) topic: Option<String>,
@@ -59,6 +61,8 @@ pub(crate) struct Settings {
     pub(crate) kafka: Kafka,
     /// `None`: libpq's `PG*` variables and their defaults.
     pub(crate) database_url: Option<Secret>,
+    /// Whether anything says where PostgreSQL is, be it only a `PG*` variable.
+    pub(crate) names_database: bool,
 }
 
 /// `[pipeline]`.
@@ -74,6 +78,9 @@ pub(crate) struct Pipeline {
     pub(crate) settle: Duration,
     /// Time between two looks at the whole directory. Default 5 s.
     pub(crate) rescan: Duration,
+    /// How long after its announcement a file without a row in the ledger is announced again; zero: never. Default
+    /// 10 min.
+    pub(crate) announce_again: Duration,
     /// Default: `.celeriac-journal` in the watch directory.
     pub(crate) journal: PathBuf,
 }
@@ -148,6 +155,7 @@ impl Settings {
         Ok(Self {
             pipeline,
             kafka,
+            names_database: by_variables || url.is_some(),
             database_url: url.map(Secret),
         })
     }
@@ -165,6 +173,7 @@ impl Pipeline {
             "log_dir",
             "settle_ms",
             "rescan_ms",
+            "announce_again_ms",
             "journal",
         ])?;
         let directory = |flag: &Option<String>, name: &'static str, key, default: &str| {
@@ -192,6 +201,7 @@ impl Pipeline {
             settle: millis(flags.settle_ms, "settle_ms", 2000)?,
             // Zero would be a loop without a pause.
             rescan: millis(flags.rescan_ms, "rescan_ms", 5000)?.max(Duration::from_millis(100)),
+            announce_again: millis(flags.announce_again_ms, "announce_again_ms", 600_000)?,
             watch_dir,
             journal,
         })
@@ -257,7 +267,7 @@ mod tests {
             .collect();
         assert_eq!(
             settings.iter().filter(|line| line.contains(" = ")).count(),
-            10
+            11
         );
         let shown = load(&Flags::default(), &[], &settings.join("\n")).unwrap();
         let defaults = load(&Flags::default(), &[], "").unwrap();

@@ -22,14 +22,19 @@ launch() {
 
 start_pipeline() {
     launch worker celeriac -A worker.tasks worker --loglevel=info
+    # The same command and the same queue, in Python.
+    launch python_worker env PYTHONPATH="$PWD/python_interop" "$CELERIAC_PYTHON" -m celery -A worker.tasks worker \
+        --loglevel=info -n python@%h
     launch consumer celeriac consume --loglevel=info
     launch producer celeriac produce --loglevel=info
     await_line worker ' ready\.'
+    await_line python_worker ' ready\.'
     await_line consumer 'Consuming topic '
     await_line producer 'Watching '
     printf '%-48s runs, see %s\n' 'celeriac produce --loglevel=info' "$demo/producer.log" \
         'celeriac consume --loglevel=info' "$demo/consumer.log" \
-        'celeriac -A worker.tasks worker --loglevel=info' "$demo/worker.log"
+        'celeriac -A worker.tasks worker --loglevel=info' "$demo/worker.log" \
+        'celery -A worker.tasks worker --loglevel=info' "$demo/python_worker.log"
 }
 
 await_line() {
@@ -43,7 +48,7 @@ await_line() {
 
 check_alive() {
     local name
-    for name in worker consumer producer; do
+    for name in worker python_worker consumer producer; do
         [[ -z ${pids[$name]:-} ]] || kill -0 "${pids[$name]}" 2>/dev/null || die "the $name has ended by itself"
     done
 }
@@ -90,14 +95,14 @@ all_have_their_fate() {
 # As an operator would: TERM, wait for a clean end. Nothing may be left behind in Redis.
 stop_pipeline() {
     local name code left
-    for name in producer consumer worker; do
+    for name in producer consumer worker python_worker; do
         kill -s TERM "${pids[$name]}"
         await_end "$name" || die "the $name did not stop within $stop_deadline_secs s"
         code=0
         wait "${pids[$name]}" || code=$?
         unset "pids[$name]"
         ((code == 0)) || die "the $name ended with exit code $code"
-        printf '%-9s stopped, exit code 0\n' "$name"
+        printf '%-13s stopped, exit code 0\n' "$name"
     done
     left="$(redis-cli -u "$CELERY_BROKER_URL" llen celery) queued, $(redis-cli -u "$CELERY_BROKER_URL" hlen unacked) unacknowledged"
     say "in Redis: $left"
@@ -136,6 +141,16 @@ show_tails() {
 report() {
     (cd "$demo" && psql -Xq -v ON_ERROR_STOP=1 -P footer=off -P null='' "$DATABASE_URL" -f "$checkout/$here/report.sql")
     check_quarantine
+}
+
+# The two workers' own words, and that each of them had its part.
+who_ran_what() {
+    local name count
+    printf '%-15s %5s   %s\n' worker tasks 'the first of them'
+    for name in worker python_worker; do
+        count=$(grep -c '\] succeeded in ' "$demo/$name.log") || die "the $name has run no task"
+        printf '%-15s %5d   %s\n' "$name" "$count" "$(grep -m 1 -o 'Task .*\] succeeded in [0-9.]*s' "$demo/$name.log")"
+    done
 }
 
 # Each bad file lies there with its report, and no longer where it was.

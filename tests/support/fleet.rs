@@ -1,5 +1,6 @@
 //! A Redis of a test's own, workers of both languages on it, and a client that sends to them.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use celeriac::{App, AsyncResult, SendOptions, Settings};
@@ -79,6 +80,20 @@ impl Fleet {
         sent.await.expect("redis runs")
     }
 
+    /// Sends a task that is acknowledged only when the gate is open.
+    pub async fn wait_for(&self, gate: &Gate) -> AsyncResult {
+        let args = vec![json!(gate.path)];
+        self.send("proj.wait_late", args, SendOptions::default())
+            .await
+    }
+
+    /// A gate that is shut.
+    pub fn gate(&self) -> Gate {
+        Gate {
+            path: self.directory.path().join("gate"),
+        }
+    }
+
     /// Sends a task that is acknowledged only when it has slept.
     pub async fn nap(&self, seconds: f64) -> AsyncResult {
         let args = vec![json!(seconds)];
@@ -131,6 +146,22 @@ impl Fleet {
             meta.filter(|meta| meta.date_done.is_some())
         })
         .await;
+    }
+}
+
+/// What tasks wait for: a task behind it runs until the test lets it end, however slow the machine is.
+#[derive(Debug)]
+pub struct Gate {
+    path: PathBuf,
+}
+
+impl Gate {
+    /// Lets all tasks end that wait for it, now and later.
+    ///
+    /// # Panics
+    /// The directory of the test cannot be written.
+    pub fn open(&self) {
+        std::fs::write(&self.path, "").expect("a test's directory can be written");
     }
 }
 

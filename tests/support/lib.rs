@@ -11,6 +11,7 @@ pub mod eventually;
 pub mod files;
 pub mod fleet;
 pub mod kafka;
+pub mod odd_files;
 pub mod pipeline;
 pub mod postgres;
 pub mod process;
@@ -18,6 +19,7 @@ pub mod programs;
 pub mod proxy;
 pub mod redis;
 pub mod sensor_file;
+pub mod twin;
 
 use std::path::{Path, PathBuf};
 

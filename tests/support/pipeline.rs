@@ -174,11 +174,17 @@ impl Pipeline {
     /// but for what `celeriac.toml` and [`Self::set`] say.
     pub fn command<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Command {
         let mut command = Command::new(program("celeriac"));
+        command.args(args);
+        self.prepare(&mut command);
+        command
+    }
+
+    /// Gives a program the working directory and the environment of this pipeline.
+    pub(crate) fn prepare(&self, command: &mut Command) {
         for name in FOREIGN {
             command.env_remove(name);
         }
         command
-            .args(args)
             .current_dir(self.directory())
             .env("KAFKA_TOPIC", self.topic.name())
             .env("KAFKA_GROUP", self.topic.name())
@@ -186,7 +192,6 @@ impl Pipeline {
             .env("CELERY_BROKER_URL", self.redis.url(0))
             .env("CELERY_RESULT_BACKEND", self.redis.url(1))
             .envs(self.environment.iter().map(|(name, value)| (name, value)));
-        command
     }
 
     /// Starts what `celeriac produce` is, and waits until it watches.

@@ -101,7 +101,8 @@ async fn a_worker_stops_while_its_servers_are_away() {
     for (signal, name) in [(Signal::TERM, "warm"), (Signal::QUIT, "cold")] {
         let mut fleet = Fleet::new("").await;
         let mut worker = fleet.worker(name).await;
-        let running = fleet.nap(1.0).await;
+        let gate = fleet.gate();
+        let running = fleet.wait_for(&gate).await;
         let options = SendOptions {
             countdown: Some(Duration::from_secs(3600)),
             ..SendOptions::default()
@@ -112,6 +113,7 @@ async fn a_worker_stops_while_its_servers_are_away() {
         fleet.redis.kill();
         worker.says("Connection to broker lost").await;
         worker.signal(signal);
+        gate.open();
         let since = Instant::now();
         assert_eq!(worker.ends().await.code(), Some(0), "{}", worker.log());
         assert!(since.elapsed() < STOP_MAX, "{:?}", since.elapsed());
@@ -131,13 +133,15 @@ async fn a_worker_that_was_asleep_settles_nothing_that_another_has_taken_over() 
     .await;
     let mut asleep = fleet.worker("asleep").await;
     let mut results = Vec::new();
+    let gate = fleet.gate();
     for _ in 0..4 {
-        results.push(fleet.nap(1.0).await);
+        results.push(fleet.wait_for(&gate).await);
     }
     let options = SendOptions::default();
     results.push(fleet.send("proj.echo", Vec::new(), options).await);
     says_times(&mut asleep, "received", 5).await;
     asleep.signal(Signal::STOP);
+    gate.open();
     let awake = fleet.worker("awake").await;
     for result in &results {
         fleet.ends(result).await;

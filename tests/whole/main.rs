@@ -13,13 +13,19 @@ mod corpus;
 mod crashes;
 /// What the engine withstands: odd settings, odd messages, servers that are away.
 mod engine;
+/// Files at hand, without Kafka and Redis.
+mod ingest;
 /// Our worker and Python's on the same Redis.
 mod interop;
 /// PostgreSQL or Redis is away while files come in.
 mod outages;
 /// Who owns a message when a worker dies or stops.
 mod ownership;
+/// Our worker and the Python twin come to the same, file by file.
+mod parity;
 /// Files go in, rows come out.
 mod pipeline;
+/// What stands in the README.
+mod readme;
 /// What may stand in the topic besides our producer's records, and what is read twice.
 mod records;

@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 
 use celeriac::protocol::envelope::Envelope;
 use celeriac::protocol::state::State;
+use celeriac_tests::eventually::eventually;
 use celeriac_tests::pipeline::Pipeline;
 use celeriac_tests::postgres::PrivatePostgres;
+use celeriac_tests::process::PATIENCE;
 use celeriac_tests::sensor_file::{bad, drop_by_rename, good};
 use redis::AsyncCommands as _;
 
@@ -147,4 +149,34 @@ async fn while_redis_is_away_the_consumer_commits_nothing_and_stays_in_its_group
     assert_eq!(arguments.len(), RECORDS + 1);
     let log = consumer.log();
     assert_eq!(log.matches("Consuming the partitions").count(), 1, "{log}");
+}
+
+#[tokio::test]
+async fn what_redis_has_forgotten_is_announced_again() {
+    let pipeline = Pipeline::new("[pipeline]\nannounce_again_ms = 1000\n").await;
+    let _consumer = pipeline.consumer().await;
+    let mut producer = pipeline.producer().await;
+    for number in 0..3 {
+        drop_by_rename(&pipeline.data(), &format!("{number}.csv"), good(number, 10));
+    }
+    let mut redis = pipeline.redis.connect().await;
+    eventually("all tasks are in Redis", PATIENCE, async || {
+        (redis.llen::<_, usize>("celery").await.ok()? >= 3).then_some(())
+    })
+    .await;
+    let () = redis.flushall().await.expect("redis runs");
+
+    let worker = pipeline.worker("worker").await;
+    pipeline.ledger_of(3).await;
+    pipeline.has_no_messages().await;
+    producer
+        .says("announced files have no row in ingest_files yet")
+        .await;
+    pipeline.check_tables().await;
+    // Each has its row now: the producer knows of nothing more to announce.
+    let announced = |log: &str| log.matches("Announced ").count();
+    let before = announced(&producer.log());
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(announced(&producer.log()), before, "{}", worker.log());
+    assert_eq!(pipeline.ledger().await.len(), 3);
 }

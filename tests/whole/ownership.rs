@@ -31,25 +31,24 @@ async fn oldest_claim_has_expired(fleet: &Fleet) -> bool {
 async fn what_a_killed_worker_held_runs_in_another_one() {
     let fleet = fleet().await;
     let mut first = fleet.worker("first").await;
-    let result = fleet.nap(1.0).await;
+    let gate = fleet.gate();
+    let result = fleet.wait_for(&gate).await;
     first.says("received").await;
     first.kill();
     assert_eq!(fleet.held().await, 1);
+    gate.open();
 
     let second = fleet.worker("second").await;
     fleet.ends(&result).await;
     assert_eq!(times(&second.log(), "succeeded"), 1);
-    eventually("it is acknowledged", PATIENCE, async || {
-        (fleet.held().await == 0).then_some(())
-    })
-    .await;
+    fleet.holds(0).await;
 }
 
 #[tokio::test]
 async fn what_a_killed_worker_held_runs_in_pythons_worker_and_the_other_way_round() {
     let fleet = fleet().await;
     let mut first = fleet.worker("rust").await;
-    let result = fleet.nap(1.0).await;
+    let result = fleet.nap(5.0).await;
     first.says("received").await;
     first.kill();
     // Python looks when it starts, and then only every minute or two.
@@ -61,10 +60,7 @@ async fn what_a_killed_worker_held_runs_in_pythons_worker_and_the_other_way_roun
     fleet.ends(&result).await;
 
     let result = fleet.nap(60.0).await;
-    eventually("it is taken", PATIENCE, async || {
-        (fleet.held().await == 1).then_some(())
-    })
-    .await;
+    fleet.holds(1).await;
     python.kill();
     let mut second = fleet.worker("second").await;
     second.says(&format!("[{}] received", result.id())).await;
@@ -81,10 +77,7 @@ async fn a_task_that_outlasts_the_visibility_timeout_runs_once_beside_python() {
         ..SendOptions::default()
     };
     let later = fleet.send("proj.nap_late", vec![json!(0.1)], options).await;
-    eventually("both are held", PATIENCE, async || {
-        (fleet.held().await == 2).then_some(())
-    })
-    .await;
+    fleet.holds(2).await;
     let python = fleet.python("python", VISIBILITY_TIMEOUT_SECS).await;
     fleet.ends(&long).await;
     fleet.ends(&later).await;
@@ -96,14 +89,14 @@ async fn a_task_that_outlasts_the_visibility_timeout_runs_once_beside_python() {
 async fn a_warm_stop_finishes_what_runs_and_gives_back_the_rest() {
     let fleet = fleet().await;
     let mut worker = fleet.worker("worker").await;
+    let gate = fleet.gate();
     for _ in 0..6 {
-        fleet.nap(1.0).await;
+        fleet.wait_for(&gate).await;
     }
-    eventually("all are held", PATIENCE, async || {
-        (fleet.held().await == 6).then_some(())
-    })
-    .await;
+    fleet.holds(6).await;
     worker.signal(Signal::TERM);
+    worker.says("Warm shutdown").await;
+    gate.open();
     assert_eq!(worker.ends().await.code(), Some(0), "{}", worker.log());
     assert_eq!(times(&worker.log(), "succeeded"), 2);
     assert_eq!((fleet.held().await, fleet.waiting().await), (0, 4));
@@ -116,10 +109,7 @@ async fn a_cold_stop_gives_back_what_runs_too() {
     for _ in 0..6 {
         fleet.nap(60.0).await;
     }
-    eventually("all are held", PATIENCE, async || {
-        (fleet.held().await == 6).then_some(())
-    })
-    .await;
+    fleet.holds(6).await;
     worker.signal(Signal::QUIT);
     assert_eq!(worker.ends().await.code(), Some(0), "{}", worker.log());
     assert_eq!((fleet.held().await, fleet.waiting().await), (0, 6));

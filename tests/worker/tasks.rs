@@ -23,6 +23,7 @@ pub(crate) fn register(app: AppBuilder) -> AppBuilder {
         .handler(Panics)
         .handler(Refuses)
         .handler(NapLate)
+        .handler(WaitLate)
 }
 
 #[celery::task(name = "proj.add")]
@@ -152,5 +153,31 @@ impl Handler for NapLate {
             .unwrap_or(1.0);
         tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
         Outcome::Success(json!(seconds))
+    }
+}
+
+/// Ends when the file at its path appears, and is acknowledged only then: a test decides when that is.
+struct WaitLate;
+
+#[async_trait]
+impl Handler for WaitLate {
+    fn name(&self) -> &str {
+        "proj.wait_late"
+    }
+
+    fn options(&self) -> TaskOptions {
+        TaskOptions {
+            acks_late: Some(true),
+            ..TaskOptions::default()
+        }
+    }
+
+    async fn run(&self, invocation: Invocation) -> Outcome {
+        let path = invocation.args.first().and_then(Value::as_str);
+        let path = path.unwrap_or_default().to_owned();
+        while !std::path::Path::new(&path).exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Outcome::Success(json!(path))
     }
 }

@@ -54,6 +54,15 @@ impl Backoff {
     }
 }
 
+/// Waits; `false` when told to end.
+pub(crate) async fn pause(wait: Duration, end: &CancellationToken) -> bool {
+    tokio::select! {
+        // cancel-safe: both only wait
+        () = end.cancelled() => false,
+        () = tokio::time::sleep(wait) => true,
+    }
+}
+
 /// How long one worker's tries go on. Cheap to clone; all clones share one deadline.
 #[derive(Debug, Clone)]
 pub(crate) struct Patience {
@@ -72,11 +81,7 @@ impl Patience {
 
     async fn wait(&self, wait: Duration) -> bool {
         if !self.stopping.is_cancelled() {
-            tokio::select! {
-                // cancel-safe: both only wait
-                () = self.stopping.cancelled() => {}
-                () = tokio::time::sleep(wait) => {}
-            }
+            pause(wait, &self.stopping).await;
             return true;
         }
         let deadline = self.deadline.get_or_init(|| Instant::now() + STOP_PATIENCE);

@@ -57,6 +57,11 @@ pub trait Command {
     /// Its name, options and help. The letters `A b C q l f h` are taken.
     fn clap(&self) -> clap::Command;
 
+    /// From which level on it logs unless `-l` says otherwise.
+    fn default_loglevel(&self) -> &'static str {
+        "INFO"
+    }
+
     /// Does the work. To stop cleanly on Ctrl+C and TERM, wait for [`crate::shutdown_signal`].
     fn run(&self, matches: &ArgMatches, loaded: Loaded) -> CommandFuture;
 }

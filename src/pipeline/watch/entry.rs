@@ -28,7 +28,7 @@ pub(crate) fn concerns_us(name: &OsStr) -> bool {
 }
 
 /// A name as text, one to one: itself where it is UTF-8; else a NUL, which no name has, and the name with `%XX`.
-pub(super) fn key_of(name: &OsStr) -> String {
+pub(crate) fn key_of(name: &OsStr) -> String {
     match name.to_str() {
         Some(text) => text.to_owned(),
         None => format!("\0{}", percent_encoded(name.as_bytes())),
@@ -55,7 +55,7 @@ pub(super) fn name_of(key: &str) -> OsString {
 /// How a record names a file of `directory` (as configured, and absolute): its path, `data/split_1.csv`, and its name.
 /// A name that is not UTF-8 is written as a URL, `file:///srv/data/latin1_%E9.csv`, which the task understands: it
 /// puts the file into quarantine for its name, so that this file too has a row in the ledger.
-pub(super) fn named_in_record(directory: &Path, absolute: &Path, key: &str) -> (String, String) {
+pub(crate) fn named_in_record(directory: &Path, absolute: &Path, key: &str) -> (String, String) {
     let name = name_of(key);
     match directory.join(&name).into_os_string().into_string() {
         Ok(path) => (path, key.to_owned()),

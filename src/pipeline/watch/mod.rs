@@ -27,4 +27,6 @@ mod tests;
 mod watch_loop;
 mod watcher;
 
-pub(crate) use watcher::{Found, Item, Options, Until, WatchError, Watcher, check_directory};
+pub(crate) use watcher::{
+    Found, Item, Options, Until, WatchError, Watcher, check_directory, remembered,
+};

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use super::entry::{Look, concerns_us, key_of, look, name_of, named_in_record};
+use super::entry::{Look, concerns_us, key_of, look, name_of};
 use super::notices::{Happening, Notice, Notices};
 use super::pending::Pending;
 use super::watcher::{Found, Item, Options, Until, WatchError, identity};
@@ -232,19 +232,14 @@ impl Watch {
         if !self.pending.complete(&key, version) {
             return Ok(());
         }
-        let (path, name) = named_in_record(&self.options.directory, &self.directory, &key);
-        if name != key {
+        let found = Found::new(&self.options.directory, &self.directory, key, version);
+        if found.name != found.key {
             self.say_once(
-                &key,
+                &found.key,
                 "its name is not UTF-8 (bad_name): announced as a URL, to be quarantined",
             );
         }
-        self.hand_out(Item::Found(Found {
-            key,
-            path,
-            name,
-            version,
-        }))
+        self.hand_out(Item::Found(found))
     }
 
     fn gone(&mut self, key: &str) -> Result<(), End> {

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::entry::named_in_record;
 use super::notices::Notice;
 use super::watch_loop::Watch;
 use crate::pipeline::file_event::Version;
@@ -53,6 +54,19 @@ pub(crate) struct Found {
     /// The name alone, as the record has it.
     pub(crate) name: String,
     pub(crate) version: Version,
+}
+
+impl Found {
+    /// A file of `directory` (as configured, and absolute) by its key.
+    pub(super) fn new(directory: &Path, absolute: &Path, key: String, version: Version) -> Self {
+        let (path, name) = named_in_record(directory, absolute, &key);
+        Self {
+            key,
+            path,
+            name,
+            version,
+        }
+    }
 }
 
 /// What the watcher hands out.
@@ -143,6 +157,18 @@ impl Watcher {
         // A full channel means that the thread is at work and will find its output closed.
         self.stop.try_send(Notice::Stop).unwrap_or_default();
     }
+}
+
+/// The files that a journal remembers, as the watch would hand them out.
+///
+/// # Errors
+/// The working directory cannot be found.
+pub(crate) fn remembered(directory: &Path, announced: &Announced) -> std::io::Result<Vec<Found>> {
+    let absolute = std::path::absolute(directory)?;
+    let found = announced
+        .iter()
+        .map(|(key, version)| Found::new(directory, &absolute, key.clone(), *version));
+    Ok(found.collect())
 }
 
 /// Whether there is a directory to watch.

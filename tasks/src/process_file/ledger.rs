@@ -3,7 +3,7 @@
 //! Keeps (F2, F3): one row for a file however often its message comes, and never a verdict without a row. The key is the
 //! identity of the file that lies at the path; once it has been moved away the key is given up, so that a file brought
 //! back is judged afresh.
-//! SQL text stands only here and in `store`.
+//! SQL text stands only here, in `recorded` and in `store`.
 
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};

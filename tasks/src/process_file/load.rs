@@ -57,7 +57,7 @@ pub(crate) async fn load(job: &Job<'_>, good: &GoodFile) -> Result<Fate, Error> 
 
 /// One transaction; `None` if the content has been loaded before.
 async fn load_once(job: &Job<'_>, good: &GoodFile) -> Result<Option<Fate>, Error> {
-    let mut connection = store::connect_to_db(job).await?;
+    let mut connection = store::connect_to_db(job.ingest).await?;
     store::begin(&mut connection, good.content.size_bytes).await?;
     let Some(content_id) = store::claim_content(&mut connection, &good.content).await? else {
         store::rollback(&mut connection).await?;

@@ -18,7 +18,7 @@ use super::rows::FromStart;
 use super::settings::Ingest;
 use super::store::Content;
 use crate::sensor_csv::{
-    Checked, Judgement, Reason, Report, Violation, validate_and_transform_data,
+    Checked, Judgement, Reason, Report, Summary, Violation, validate_and_transform_data,
 };
 
 /// How often a file that changes while it is read is started again at once.
@@ -48,6 +48,45 @@ pub async fn process_file(
             fate => return fate,
         }
     }
+}
+
+/// What a file would come to.
+#[derive(Debug)]
+pub enum Examination {
+    /// It keeps the rules.
+    Good(Summary),
+    /// It does not, or may not be read.
+    Bad(Report),
+    /// There is no such file.
+    Missing,
+}
+
+/// Judges the file at `file_path` without writing anything, in a database or elsewhere.
+///
+/// # Errors
+/// The disk's, and a file that does not stop changing.
+pub async fn examine(
+    ingest: &Ingest,
+    file_path: &str,
+    cancelled: &CancellationToken,
+) -> Result<Examination, Error> {
+    let job = Job::new(ingest, file_path, "", cancelled);
+    let relative = match below_root(file_path, &ingest.working_dir, &ingest.watch_dir) {
+        Ok(relative) => relative,
+        Err(violation) => return Ok(Examination::Bad(Report::of(violation))),
+    };
+    let root = ingest.root();
+    let look = job.blocking(move |cancelled| look(&root, &relative, cancelled));
+    Ok(match look.await? {
+        Look::Judged(_, _, checked) => match checked.judgement {
+            Judgement::Good(summary) => Examination::Good(summary),
+            Judgement::Bad(report) => Examination::Bad(report),
+        },
+        Look::Unreadable(_, violation) | Look::Refused(violation) => {
+            Examination::Bad(Report::of(violation))
+        }
+        Look::Gone => Examination::Missing,
+    })
 }
 
 /// What one look at the file came to.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use log::LevelFilter;
@@ -124,9 +124,17 @@ impl Ingest {
         })
     }
 
-    /// The pool, for whoever reads the ledger.
-    pub fn pool(&self) -> &PgPool {
-        &self.pool
+    /// The same, for files below another directory.
+    #[must_use]
+    pub fn rooted(&self, root: PathBuf) -> Self {
+        Self {
+            pool: self.pool.clone(),
+            watch_dir: root,
+            quarantine_dir: self.quarantine_dir.clone(),
+            log_dir: self.log_dir.clone(),
+            working_dir: self.working_dir.clone(),
+            has_schema: AtomicBool::new(self.has_schema.load(Ordering::Relaxed)),
+        }
     }
 
     /// The watch directory, absolute.

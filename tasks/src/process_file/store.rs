@@ -1,7 +1,7 @@
 //! PostgreSQL: connections, single queries, and the statements that put a file's content in.
 //!
 //! Keeps: every wait on the server has a limit; a connection in an unknown state is closed, never reused; every value is
-//! bound. SQL text stands only here and in `ledger`.
+//! bound. SQL text stands only here, in `ledger` and in `recorded`.
 //!
 //! Python counterparts: `connect_to_db` and `execute_query` of the seed.
 
@@ -17,6 +17,7 @@ use tokio::sync::mpsc::Receiver;
 
 use super::error::Error;
 use super::job::Job;
+use super::settings::Ingest;
 use crate::MIGRATOR;
 use crate::sensor_csv::Aggregate;
 
@@ -74,16 +75,16 @@ impl DerefMut for Connection {
 ///
 /// # Errors
 /// PostgreSQL is away, or the migrations have not been run.
-pub(crate) async fn connect_to_db(job: &Job<'_>) -> Result<Connection, Error> {
+pub(crate) async fn connect_to_db(ingest: &Ingest) -> Result<Connection, Error> {
     let what = "cannot connect to PostgreSQL";
-    let pooled = within(what, job.ingest.pool.acquire()).await?;
+    let pooled = within(what, ingest.pool.acquire()).await?;
     let mut connection = Connection {
         pooled,
         is_idle: false,
     };
-    if !job.ingest.has_schema.load(Ordering::Relaxed) {
+    if !ingest.has_schema.load(Ordering::Relaxed) {
         check_schema(&mut connection).await?;
-        job.ingest.has_schema.store(true, Ordering::Relaxed);
+        ingest.has_schema.store(true, Ordering::Relaxed);
     }
     Ok(connection)
 }
@@ -99,7 +100,7 @@ pub(crate) async fn execute_query(
     bind: impl Fn(Query) -> Query,
 ) -> Result<Vec<PgRow>, Error> {
     job.persist(|| async {
-        let mut connection = connect_to_db(job).await?;
+        let mut connection = connect_to_db(job.ingest).await?;
         let rows = within(what, bind(sqlx::query(sql)).fetch_all(&mut *connection)).await?;
         connection.give_back();
         Ok(rows)

@@ -27,4 +27,4 @@ pub use scanner::MAX_RECORD_BYTES;
 pub use schema::{COLUMN_NAMES, METRICS, Metric};
 pub use timestamp::parse_micros;
 pub use validate::{Checked, Judgement, Summary, validate_and_transform_data};
-pub use violation::{MAX_VIOLATIONS_IN_FULL, Reason, Report, Violation};
+pub use violation::{MAX_VIOLATIONS_IN_FULL, Reason, Report, Violation, describe};

@@ -214,7 +214,8 @@ impl Report {
     }
 }
 
-fn describe(violation: &Violation) -> String {
+/// One violation as a phrase: `line 102, column "temp": a finite decimal number, found "abc"`.
+pub fn describe(violation: &Violation) -> String {
     let mut place = Vec::new();
     if let Some(line) = violation.line {
         place.push(format!("line {line}"));

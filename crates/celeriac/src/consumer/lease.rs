@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::held::Held;
 use crate::app::App;
+use crate::backoff::pause;
 
 /// A claim is renewed this many times within a visibility timeout.
 const RENEWALS: u32 = 4;
@@ -73,13 +74,4 @@ async fn is_back(app: &App, end: &CancellationToken) -> bool {
         }
     }
     true
-}
-
-/// Waits; `false` when told to end.
-async fn pause(wait: Duration, end: &CancellationToken) -> bool {
-    tokio::select! {
-        // cancel-safe: both only wait
-        () = end.cancelled() => false,
-        () = tokio::time::sleep(wait) => true,
-    }
 }

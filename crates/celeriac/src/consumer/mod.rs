@@ -20,6 +20,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
+use crate::backoff::pause;
 use crate::executor::Request;
 use crate::shutdown::Shutdown;
 use crate::transport::{Error, MAX_TAKE, QueueEnd};
@@ -130,16 +131,7 @@ impl Consumer {
     async fn pause_between_failures(&mut self) {
         let wait = (RETRY_STEP * self.failures).min(RETRY_LONGEST);
         self.failures = self.failures.saturating_add(1);
-        self.pause(wait).await;
-    }
-
-    /// Waits, unless told to stop.
-    async fn pause(&self, wait: Duration) {
-        tokio::select! {
-            // cancel-safe: nothing is in hand here
-            () = self.shutdown.stopping().cancelled() => {}
-            () = tokio::time::sleep(wait) => {}
-        }
+        pause(wait, self.shutdown.stopping()).await;
     }
 
     /// Tries until the broker answers; `false` when told to stop.
@@ -167,7 +159,7 @@ impl Consumer {
                 "consumer: Cannot connect to {url}: {error}. Trying again in {:.2} seconds... ({tries}/{of})",
                 wait.as_secs_f64()
             );
-            self.pause(wait).await;
+            pause(wait, self.shutdown.stopping()).await;
         }
         Ok(false)
     }

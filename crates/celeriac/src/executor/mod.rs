@@ -100,9 +100,7 @@ impl Executor {
         match self.run(&mut request).await {
             Some(outcome) => self.settle(request, outcome, started.elapsed()).await,
             None if self.cold.is_cancelled() => {
-                if let Some(delivery) = request.take_delivery() {
-                    self.held.requeue(vec![delivery], QueueEnd::Front).await;
-                }
+                self.requeue(&mut request, QueueEnd::Front).await;
             }
             // Another worker owns the message now; whatever we would say is wrong (promise M2).
             None => request.subject().lost(),

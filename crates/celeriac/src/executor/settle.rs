@@ -131,9 +131,7 @@ impl Executor {
     async fn reject(&self, mut request: Request, reason: &str, requeue: bool) {
         request.subject().rejected(reason, requeue);
         if requeue {
-            if let Some(delivery) = request.take_delivery() {
-                self.held.requeue(vec![delivery], QueueEnd::Back).await;
-            }
+            self.requeue(&mut request, QueueEnd::Back).await;
             return;
         }
         let value = TaskException::reject(Value::from(reason), false).to_value();
@@ -173,12 +171,18 @@ impl Executor {
     /// The end could not be written down before a stop: the task will run again, if it was not
     /// acknowledged before.
     async fn give_back(&self, mut request: Request) {
-        match request.take_delivery() {
-            Some(delivery) => {
-                self.held.requeue(vec![delivery], QueueEnd::Front).await;
-            }
-            None => request.subject().unrecorded(),
+        if !self.requeue(&mut request, QueueEnd::Front).await {
+            request.subject().unrecorded();
         }
+    }
+
+    /// Puts back what is not acknowledged yet; `false` when it was.
+    pub(super) async fn requeue(&self, request: &mut Request, end: QueueEnd) -> bool {
+        let Some(delivery) = request.take_delivery() else {
+            return false;
+        };
+        self.held.requeue(vec![delivery], end).await;
+        true
     }
 
     /// Sends until the broker has everything; `false` when a stop came first.

@@ -75,7 +75,7 @@ fn is_set(variable: &str) -> bool {
 /// The whole command line of a program.
 pub(crate) fn command_line(program: &Program) -> Command {
     let own = program.commands.iter().map(|command| {
-        logging::add_options(command.clap(), "INFO")
+        logging::add_options(command.clap(), command.default_loglevel())
             // A help text must not print the URL that is in the environment.
             .mut_args(|arg| arg.hide_env_values(true))
     });
