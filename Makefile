@@ -11,16 +11,19 @@ endif
 SERVICES := tests/services/services
 
 .DEFAULT_GOAL := menu
-.PHONY: menu demo test check fmt up down status
+.PHONY: menu demo test faults-pipeline check fmt up down status
 
 menu: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## services, release build, and a data set on its way from files to rows
 	@tests/demo/run
 
 test: ## every test, with real services (installs what is missing)
 	@tests/run
+
+faults-pipeline: ## all crash tests of the pipeline (tests/faults/README.md)
+	@CELERIAC_FAULTS=full tests/run --test faults
 
 check: ## formatting, lints, licences, docs and the tests of the wire code; no services
 	@$(SERVICES) install build

@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use celeriac::{App, Delay as _, SendOptions};
+use celeriac::{App, Delay as _, SendOptions, failpoint};
 use rand::Rng as _;
 use sensor_tasks::process_file_task;
 use tokio_util::sync::CancellationToken;
@@ -128,11 +128,13 @@ impl Forwarder {
             task_id: Some(task_id.to_owned()),
             ..SendOptions::default()
         };
+        failpoint("before_enqueue");
         match process_file_task::new(event.file_path.clone())
             .apply_async(&self.app, options)
             .await
         {
             Ok(_) => {
+                failpoint("after_enqueue");
                 log::info!("Sent {:?} as task {task_id}", event.file_path);
                 Ok(true)
             }

@@ -5,7 +5,10 @@
 //! fills one starts its own ([`redis::PrivateRedis`]).
 
 pub mod afterwards;
+pub mod canary;
+pub mod checks;
 pub mod eventually;
+pub mod files;
 pub mod fleet;
 pub mod kafka;
 pub mod odd_files;

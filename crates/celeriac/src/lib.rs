@@ -11,6 +11,7 @@
 //! - `app`: settings, tasks, sending.
 //! - `handler`, `context`: the seam to tasks; `celery_task`: tasks made with the `celery` crate's macro.
 //! - `transport`, `backend`: the broker and the results.
+//! - `failpoint`: where crash tests let the process end.
 
 mod app;
 mod backend;
@@ -21,6 +22,7 @@ pub mod clock;
 mod consumer;
 mod context;
 mod executor;
+mod failpoint;
 pub mod handler;
 pub mod log_lines;
 mod shutdown;
@@ -32,6 +34,7 @@ pub use celeriac_protocol as protocol;
 pub use celery_task::Delay;
 pub use context::Context;
 pub use executor::{BlockingError, blocking};
+pub use failpoint::{FAILPOINTS, FailpointError, check_failpoint, failpoint};
 pub use handler::{Handler, Invocation, Outcome, Retry, TaskOptions};
 pub use shutdown::Shutdown;
 pub use worker::{Worker, WorkerError, WorkerOptions};

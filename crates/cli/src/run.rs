@@ -1,7 +1,7 @@
 //! From the arguments to the exit code.
 //!
 //! In this order: passwords out of the arguments, read them, change directory, check the app's name,
-//! load the settings, start the log, run the command in a runtime, say in one line what went wrong.
+//! look for a failpoint, load the settings, start the log, run the command in a runtime, say in one line what went wrong.
 
 use std::env;
 use std::ffi::OsString;
@@ -75,6 +75,7 @@ fn dispatch(program: &Program, name: &str, matches: &ArgMatches) -> anyhow::Resu
             .with_context(|| format!("cannot change to the directory {}", directory.display()))?;
     }
     check_app(program, global.app.as_deref())?;
+    celeriac::check_failpoint()?;
     let loaded = load(program, &global, matches)?;
     let node = if name == "worker" {
         worker::node(matches)

@@ -24,6 +24,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
+use celeriac::failpoint;
 pub(crate) use line::Entry;
 use line::{entry, line};
 
@@ -110,6 +111,7 @@ impl Journal {
         if entries.is_empty() {
             return Ok(());
         }
+        failpoint("before_journal");
         let text: String = entries.iter().map(line).collect();
         let written = self
             .file
@@ -123,6 +125,7 @@ impl Journal {
                 .map_err(io("repair", &self.path))?;
             return Err(io("write", &self.path)(source));
         }
+        failpoint("after_journal");
         self.whole_bytes += text.len() as u64;
         self.lines += entries.len();
         if self.lines > COMPACT_AFTER_LINES + 2 * self.live_at_compaction {

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use celeriac::failpoint;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance};
 use rdkafka::error::KafkaError;
 use rdkafka::{ClientContext, Offset, TopicPartitionList, config::RDKafkaLogLevel};
@@ -118,8 +119,10 @@ pub(super) fn commit(consumer: &BaseConsumer<Context>, marks: &[Mark]) {
         )
         .expect("an offset that Kafka gave us is one that it takes");
     }
+    failpoint("before_offset_commit");
     match consumer.commit(&list, CommitMode::Sync) {
         Ok(()) => {
+            failpoint("after_offset_commit");
             consumer.context().listener.answers();
         }
         Err(error) => consumer.context().commit_failed(&error, marks),

@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::sync::Arc;
 
+use celeriac::failpoint;
 use sqlx::postgres::PgConnection;
 use tokio::sync::mpsc;
 
@@ -63,7 +64,9 @@ async fn load_once(job: &Job<'_>, good: &GoodFile) -> Result<Option<Fate>, Error
         connection.give_back();
         return Ok(None);
     };
+    failpoint("before_copy");
     copy_file(job, good, content_id, &mut connection).await?;
+    failpoint("after_copy");
     store::insert_aggregates(
         &mut connection,
         content_id,
@@ -72,7 +75,9 @@ async fn load_once(job: &Job<'_>, good: &GoodFile) -> Result<Option<Fate>, Error
     )
     .await?;
     ledger::record_loaded(&mut connection, &good.facts, content_id).await?;
+    failpoint("before_commit");
     store::commit(&mut connection).await?;
+    failpoint("after_commit");
     connection.give_back();
     Ok(Some(Fate::Loaded {
         sha256: hex(&good.content.sha256),

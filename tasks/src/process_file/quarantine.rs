@@ -10,6 +10,7 @@ use std::io::{self, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use celeriac::failpoint;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -176,6 +177,7 @@ impl Quarantine {
         if copied.map_err(|error| self.failed(error))? == Named::NameTaken {
             return Ok(Moved::NameTaken);
         }
+        failpoint("after_quarantine_copy");
         // Written to while it was copied: the copy is not the file.
         if Identity::of_file(open)?.is_unchanged(&place.identity)
             && self.remove_original(place)? == Moved::Done

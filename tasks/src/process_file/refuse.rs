@@ -7,6 +7,7 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
+use celeriac::failpoint;
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 use serde_json::{Value, json};
@@ -132,6 +133,7 @@ async fn move_once(job: &Job<'_>, bad: &BadFile) -> Result<Option<QuarantineRow>
             Some(&target.to_string_lossy()),
         )
         .await?;
+        failpoint("before_move");
         let file = bad.file.clone();
         let moved = job
             .blocking(move |_cancelled| match is_copied {
@@ -140,7 +142,10 @@ async fn move_once(job: &Job<'_>, bad: &BadFile) -> Result<Option<QuarantineRow>
             })
             .await?;
         match moved {
-            Moved::Done => return Ok(Some(row)),
+            Moved::Done => {
+                failpoint("after_move");
+                return Ok(Some(row));
+            }
             Moved::NameTaken => {}
             Moved::MustStay => {
                 return Ok(Some(QuarantineRow {
@@ -162,7 +167,9 @@ async fn complete(job: &Job<'_>, row: QuarantineRow) -> Result<Fate, Error> {
         if let Some(name) = row.quarantine_path.as_deref().and_then(name_of) {
             let report = serde_json::to_vec_pretty(&sidecar(job, &row))
                 .map_err(|error| Error::unexpected("cannot write the report", error.to_string()))?;
+            failpoint("before_sidecar");
             Quarantine::open(&job.ingest.quarantine_dir)?.write_sidecar(name, &report)?;
+            failpoint("after_sidecar");
         }
         let message = format!("Quarantined {}: {}", job.shown(), row.reason);
         log_error(&job.ingest.log_dir, row.recorded_at, &message)

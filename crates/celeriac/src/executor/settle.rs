@@ -20,6 +20,7 @@ use super::{Executor, Request};
 use crate::backoff::Backoff;
 use crate::canvas::{self, FollowUp};
 use crate::clock;
+use crate::failpoint::failpoint;
 use crate::handler::{DEFAULT_MAX_RETRIES, DEFAULT_RETRY_DELAY, Outcome, Retry};
 use crate::transport::QueueEnd;
 
@@ -157,7 +158,12 @@ impl Executor {
     /// Acknowledges what is not acknowledged yet; `false` when it is not ours any more.
     pub(super) async fn ack(&self, request: &mut Request) -> bool {
         match request.take_delivery() {
-            Some(delivery) => self.held.ack(delivery).await,
+            Some(delivery) => {
+                failpoint("before_ack");
+                let is_ours = self.held.ack(delivery).await;
+                failpoint("after_ack");
+                is_ours
+            }
             None => true,
         }
     }
