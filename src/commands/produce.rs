@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use celeriac_cli::{Command, CommandFuture, ExitError, Loaded};
+use celeriac_cli::{Command, CommandFuture, ExitError, ExitStatus, Loaded};
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
 use sensor_tasks::Ingest;
 use tokio_util::sync::CancellationToken;
@@ -109,10 +109,16 @@ async fn produce(settings: &Settings, scope: Scope) -> anyhow::Result<()> {
     let ledger = ledger(settings, scope)?;
     let announced = announce(settings, scope, ledger, &stop);
     let announced = options::until_signal(&stop, announced).await?;
-    announced.map_err(|error| match error {
-        AnnounceError::Unreachable { .. } => ExitError::unavailable(error.to_string()).into(),
-        other => other.into(),
-    })
+    match announced {
+        Err(AnnounceError::Unreachable { .. }) => {
+            Err(ExitError::unavailable(announced.unwrap_err().to_string()).into())
+        }
+        Ok(()) if scope != Scope::All && stop.is_cancelled() => {
+            let message = "interrupted before every file was announced; run it again to go on";
+            Err(ExitError::new(ExitStatus::Interrupted, message).into())
+        }
+        other => Ok(other?),
+    }
 }
 
 /// Where to look for what has become of announced files. `--once` does not stay for that.

@@ -366,7 +366,7 @@ impl<'a> Session<'a> {
         }
         if !self.in_flight.is_empty() {
             log::info!(
-                "Stopped with {} files not acknowledged; the next start announces them",
+                "Stopped with {} records that Kafka has not acknowledged; the next start announces their files, and all others",
                 self.in_flight.len()
             );
         }

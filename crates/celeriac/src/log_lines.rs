@@ -10,6 +10,9 @@ use celeriac_protocol::repr;
 use log::{error, info, warn};
 use serde_json::{Value, json};
 
+/// What stands behind the level where no task runs.
+pub(crate) const MAIN_PROCESS: &str = "MainProcess";
+
 tokio::task_local! {
     static PROCESS_NAME: String;
 }
@@ -19,7 +22,7 @@ tokio::task_local! {
 pub fn process_name() -> String {
     PROCESS_NAME
         .try_with(Clone::clone)
-        .unwrap_or_else(|_| "MainProcess".to_owned())
+        .unwrap_or_else(|_| MAIN_PROCESS.to_owned())
 }
 
 /// The name of a slot, counted from 1.
@@ -37,7 +40,11 @@ pub(crate) fn in_process_sync<R>(name: String, function: impl FnOnce() -> R) -> 
     PROCESS_NAME.sync_scope(name, function)
 }
 
-/// Which task a line is about.
+/// Characters of a name or an id that are shown; no honest one is longer.
+const SHOWN_MAX: usize = 255;
+
+/// Which task a line is about: its name and id such as they may stand in a line. They come from a message, and must
+/// neither end the line, nor command a terminal, nor fill the disk.
 #[derive(Debug, Clone)]
 pub(crate) struct Subject {
     pub(crate) name: String,
@@ -45,6 +52,13 @@ pub(crate) struct Subject {
 }
 
 impl Subject {
+    pub(crate) fn new(name: &str, id: &str) -> Self {
+        Self {
+            name: shown(name),
+            id: shown(id),
+        }
+    }
+
     pub(crate) fn received(&self) {
         let Self { name, id } = self;
         info!(task_name = name.as_str(), task_id = id.as_str(); "Task {name}[{id}] received");
@@ -116,5 +130,35 @@ impl Subject {
         let Self { name, id } = self;
         error!(task_name = name.as_str(), task_id = id.as_str();
             "{why} Message {id} is handed back to its queue in {} s.", delay.as_secs());
+    }
+}
+
+fn shown(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len().min(SHOWN_MAX));
+    let mut characters = text.chars();
+    for character in characters.by_ref().take(SHOWN_MAX) {
+        match character.is_control() {
+            true => shown.extend(character.escape_default()),
+            false => shown.push(character),
+        }
+    }
+    if characters.next().is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_from_a_message_stays_on_its_line_and_is_cut() {
+        let forged = "evil\n[2026-11-26 00:00:00,000: INFO/MainProcess] forged\u{1b}[31m";
+        let subject = Subject::new(forged, &"x".repeat(100_000));
+        let name = "evil\\n[2026-11-26 00:00:00,000: INFO/MainProcess] forged\\u{1b}[31m";
+        assert_eq!(subject.name, name);
+        assert_eq!(subject.id.chars().count(), SHOWN_MAX + 1);
+        assert_eq!(Subject::new("proj.ädd", "1").name, "proj.ädd");
     }
 }

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use celeriac::protocol::json;
 use celeriac::{SendOptions, clock};
 use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
 use clap::{Arg, ArgMatches, Command};
@@ -124,14 +125,14 @@ pub(crate) async fn run(
 struct Array(Vec<Value>);
 
 fn parse_array(typed: &str) -> Result<Array, String> {
-    match serde_json::from_str(typed).map_err(|error| error.to_string())? {
+    match json::parse("the list", typed.as_bytes()).map_err(|error| error.to_string())? {
         Value::Array(items) => Ok(Array(items)),
         _ => Err(format!("{typed} was not an array")),
     }
 }
 
 fn parse_object(typed: &str) -> Result<Map<String, Value>, String> {
-    match serde_json::from_str(typed).map_err(|error| error.to_string())? {
+    match json::parse("the object", typed.as_bytes()).map_err(|error| error.to_string())? {
         Value::Object(members) => Ok(members),
         _ => Err(format!("{typed} was not an object")),
     }

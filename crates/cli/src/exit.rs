@@ -21,7 +21,7 @@ pub enum ExitStatus {
     Unavailable = 69,
     /// The pidfile is taken.
     CannotCreate = 73,
-    /// Ctrl+C twice.
+    /// Ctrl+C before everything was done that has an end, or twice.
     Interrupted = 130,
     /// TERM after another signal to stop.
     Terminated = 143,
@@ -36,7 +36,7 @@ Exit codes:
   2    the command line is wrong
   69   a service cannot be reached
   73   the pidfile is taken
-  130  interrupted twice (143: by TERM), without waiting for a clean stop";
+  130  interrupted before it was done, or twice (143: by TERM), without waiting for a clean stop";
 
     /// The number.
     pub fn code(self) -> u8 {

@@ -108,7 +108,7 @@ impl Command for Ingest {
             }
             let ingest = app::ingest(&settings, u32::try_from(jobs).unwrap_or(u32::MAX))?;
             let run = Run {
-                ingest: Arc::new(ingest),
+                ingest: Arc::new(ingest.impatient()),
                 jobs,
                 is_dry_run,
                 is_json,

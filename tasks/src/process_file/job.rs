@@ -47,7 +47,7 @@ impl<'a> Job<'a> {
     /// # Errors
     /// `error` itself when it is no outage or the budget is used up, [`Error::Cancelled`] when the engine stops us.
     pub(crate) async fn wait_out(&self, error: Error) -> Result<(), Error> {
-        if !error.is_outage() {
+        if !error.is_outage() || !self.ingest.is_patient {
             return Err(error);
         }
         let Some(&delay) = PATIENCE_SECS.get(self.waits.fetch_add(1, Ordering::Relaxed)) else {

@@ -90,6 +90,8 @@ pub struct Ingest {
     pub(crate) quarantine_dir: PathBuf,
     pub(crate) log_dir: PathBuf,
     pub(crate) working_dir: PathBuf,
+    /// Whether a run waits a while for what is away, before it says so.
+    pub(crate) is_patient: bool,
     /// The tables were found to be new enough; asked once a process.
     pub(crate) has_schema: AtomicBool,
 }
@@ -120,8 +122,18 @@ impl Ingest {
             watch_dir: settings.watch_dir,
             quarantine_dir: settings.quarantine_dir,
             log_dir: settings.log_dir,
+            is_patient: true,
             has_schema: AtomicBool::new(false),
         })
+    }
+
+    /// The same, for somebody who waits for an answer: what is away is an error at once.
+    #[must_use]
+    pub fn impatient(self) -> Self {
+        Self {
+            is_patient: false,
+            ..self
+        }
     }
 
     /// The same, for files below another directory.
@@ -133,6 +145,7 @@ impl Ingest {
             quarantine_dir: self.quarantine_dir.clone(),
             log_dir: self.log_dir.clone(),
             working_dir: self.working_dir.clone(),
+            is_patient: self.is_patient,
             has_schema: AtomicBool::new(self.has_schema.load(Ordering::Relaxed)),
         }
     }

@@ -3,7 +3,7 @@
 //! Keeps: a header that does not fit ends the reading at once, so that no row is judged by a wrong column.
 
 use std::fmt;
-use std::io::{self, Read};
+use std::io::{self, Chain, Read};
 
 use csv::{ByteRecord, ReaderBuilder, Terminator};
 
@@ -30,9 +30,12 @@ pub enum Item<'r> {
     End,
 }
 
+/// Records behind an empty line.
+type Lines<R> = Chain<&'static [u8], Scanner<R>>;
+
 /// Reads a sensor file row by row and collects what is wrong with it.
 pub struct SensorReader<R> {
-    csv: csv::Reader<Scanner<R>>,
+    csv: csv::Reader<Lines<R>>,
     record: ByteRecord,
     header: Header,
     report: Report,
@@ -63,7 +66,9 @@ impl<R: Read> SensorReader<R> {
             // The scanner hands on whole records, each ended by one LF.
             .terminator(Terminator::Any(b'\n'))
             .buffer_capacity(64 << 10)
-            .from_reader(Scanner::new(input));
+            // The crate would drop a byte order mark at the very beginning, and the scanner has done so: a second one
+            // belongs to the header. An empty line is skipped.
+            .from_reader(b"\n".chain(Scanner::new(input)));
         Self {
             csv,
             record: ByteRecord::new(),
@@ -83,7 +88,7 @@ impl<R: Read> SensorReader<R> {
         let Header::Fits(columns) = &self.header else {
             return Ok(Item::End);
         };
-        let (line, has_nul) = match self.csv.get_mut().advance()? {
+        let (line, has_nul) = match scanner(&mut self.csv).advance()? {
             Scanned::End => return Ok(Item::End),
             Scanned::Flawed(violation) => {
                 self.report.add(violation);
@@ -109,7 +114,8 @@ impl<R: Read> SensorReader<R> {
     /// # Errors
     /// Whatever the input returns.
     pub(crate) fn finish(self) -> io::Result<(Digest, Report)> {
-        Ok((self.csv.into_inner().finish()?, self.report))
+        let (_line_end, scanner) = self.csv.into_inner().into_inner();
+        Ok((scanner.finish()?, self.report))
     }
 
     /// As `finish`, for a second reading: the hash of all bytes, or `None` if anything was wrong.
@@ -122,7 +128,7 @@ impl<R: Read> SensorReader<R> {
     }
 
     fn read_header(&mut self) -> io::Result<Header> {
-        let (line, has_nul) = match self.csv.get_mut().advance()? {
+        let (line, has_nul) = match scanner(&mut self.csv).advance()? {
             Scanned::End => {
                 self.report
                     .add(Violation::of_file(Reason::Empty, "a header line"));
@@ -143,6 +149,10 @@ impl<R: Read> SensorReader<R> {
         let columns = find_columns(&self.record, line, &mut self.report);
         Ok(columns.map_or(Header::Refused, Header::Fits))
     }
+}
+
+fn scanner<R: Read>(csv: &mut csv::Reader<Lines<R>>) -> &mut Scanner<R> {
+    csv.get_mut().get_mut().1
 }
 
 /// The first field with a NUL, by its column if it is one of ours.
@@ -241,6 +251,16 @@ mod tests {
                 ("missing_column", "temp")
             ]
         );
+    }
+
+    #[test]
+    fn one_byte_order_mark_is_dropped_and_a_second_one_belongs_to_the_name() {
+        for (marks, violations) in [("", 0), ("\u{feff}", 0), ("\u{feff}\u{feff}", 1)] {
+            let header = format!("{marks}{}\n", COLUMN_NAMES.join(","));
+            let report = report(&header);
+            let missing = report.by_reason.get(&Reason::MissingColumn);
+            assert_eq!(missing.copied().unwrap_or(0), violations, "{marks:?}");
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub(super) fn transport(settings: &Settings) -> Result<Arc<dyn Transport>, Error
             url,
             &settings.broker_transport_options,
         )?)),
-        other => Err(unsupported(url, other)),
+        other => Err(unsupported("broker", url, other)),
     }
 }
 
@@ -28,7 +28,7 @@ pub(super) fn backend(settings: &Settings) -> Result<Arc<dyn ResultBackend>, Err
     match scheme(url) {
         "redis" => Ok(Arc::new(RedisBackend::new(url, settings)?)),
         "disabled" => Ok(Arc::new(DisabledBackend)),
-        other => Err(unsupported(url, other)),
+        other => Err(unsupported("result backend", url, other)),
     }
 }
 
@@ -36,8 +36,9 @@ fn scheme(url: &str) -> &str {
     url.split_once("://").map_or("", |(scheme, _)| scheme)
 }
 
-fn unsupported(url: &str, scheme: &str) -> Error {
+fn unsupported(whose: &'static str, url: &str, scheme: &str) -> Error {
     Error::Url {
+        whose,
         url: mask_url(url),
         reason: format!("scheme {scheme:?} is not supported; use redis://"),
     }

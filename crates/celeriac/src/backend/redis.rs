@@ -33,7 +33,7 @@ impl RedisBackend {
     /// # Errors
     /// The URL is not one of a Redis server.
     pub(crate) fn new(url: &str, settings: &Settings) -> Result<Self, Error> {
-        let address = Address::parse(url)?;
+        let address = Address::parse("result backend", url)?;
         let prefix = &settings.result_backend_transport_options.global_keyprefix;
         Ok(Self {
             url: address.masked.clone(),

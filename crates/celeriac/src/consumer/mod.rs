@@ -111,7 +111,7 @@ impl Consumer {
     pub(crate) async fn run(mut self) -> Result<(), Error> {
         let mut is_first = true;
         while self.connect(is_first).await? {
-            log::info!("Connected to {}", self.app.broker_url());
+            log::info!("Connected to {}", self.app.settings().masked_broker_url());
             if is_first {
                 log::info!("{} ready.", self.hostname);
                 is_first = false;

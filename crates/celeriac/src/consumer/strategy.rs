@@ -69,11 +69,8 @@ impl Strategy {
                 return None;
             }
         };
-        let subject = Subject {
-            name: message.headers.task.clone(),
-            id: message.headers.id.clone(),
-        };
-        let Some(handler) = self.app.handler(&subject.name).cloned() else {
+        let subject = Subject::new(&message.headers.task, &message.headers.id);
+        let Some(handler) = self.app.handler(&message.headers.task).cloned() else {
             let why = format!("Received unregistered task of type '{}'.", subject.name);
             return self.hand_back(delivery, &subject, &why).await;
         };

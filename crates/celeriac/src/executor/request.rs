@@ -93,10 +93,8 @@ impl Request {
     }
 
     pub(crate) fn subject(&self) -> Subject {
-        Subject {
-            name: self.message.headers.task.clone(),
-            id: self.message.headers.id.clone(),
-        }
+        let headers = &self.message.headers;
+        Subject::new(&headers.task, &headers.id)
     }
 
     pub(crate) fn arguments(&self) -> (Vec<Value>, Map<String, Value>) {

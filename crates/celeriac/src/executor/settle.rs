@@ -22,6 +22,7 @@ use crate::canvas::{self, FollowUp};
 use crate::clock;
 use crate::failpoint::failpoint;
 use crate::handler::{DEFAULT_MAX_RETRIES, DEFAULT_RETRY_DELAY, Outcome, Retry};
+use crate::log_lines;
 use crate::transport::QueueEnd;
 
 impl Executor {
@@ -105,13 +106,15 @@ impl Executor {
             message.headers.retries = count;
         }
         let queue = request.queue().to_owned();
-        if !self.send_all(vec![FollowUp::alone(message, queue)]).await {
+        // Celery counts the message of a retry among the task's children.
+        let follow_ups = vec![FollowUp::alone(message, queue)];
+        let children = children(&request, &follow_ups);
+        if !self.send_all(follow_ups).await {
             return self.give_back(request).await;
         }
         let cause = retry.exception.as_ref();
         let value = cause.map_or(Value::Null, TaskException::to_value);
         let traceback = cause.map(one_line);
-        let children = children(&request, &[]);
         self.store(
             &request,
             State::Retry,
@@ -145,7 +148,9 @@ impl Executor {
 
     /// A task whose time has passed before it could run.
     pub(super) async fn discard(&self, mut request: Request) {
-        request.subject().discarded();
+        // Before a task has a slot, Celery's main process speaks of it.
+        let subject = request.subject();
+        log_lines::in_process_sync(log_lines::MAIN_PROCESS.to_owned(), || subject.discarded());
         let value = TaskException::task_revoked("expired").to_value();
         let children = Value::Array(Vec::new());
         let is_stored = self.store(&request, State::Revoked, value, None, children);
@@ -211,6 +216,7 @@ fn again(sent: &TaskMessage, eta: DateTime<Utc>) -> TaskMessage {
     let headers = &mut message.headers;
     headers.parent_id = Some(headers.id.clone());
     headers.eta = Some(timestamp::isoformat(eta));
+    headers.ignore_result = Some(headers.ignore_result.unwrap_or(false));
     let properties = &mut message.properties;
     properties.expiration = sent
         .headers

@@ -5,8 +5,10 @@
 #[non_exhaustive]
 pub enum Error {
     /// The URL is wrong or its scheme is not supported. Permanent; the person who wrote it must act.
-    #[error("invalid broker URL {url}: {reason}")]
+    #[error("invalid {whose} URL {url}: {reason}")]
     Url {
+        /// `broker`, or `result backend`.
+        whose: &'static str,
         /// The URL with its password masked.
         url: String,
         /// What is wrong with it.

@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | TERM | warm: finish what runs | 0 |
 //! | first INT (Ctrl+C) | warm | 1 |
-//! | second INT, or QUIT | cold: give everything back at once | 1 after INT, else 0 |
+//! | second INT, or QUIT | cold: give everything back at once | 0 |
 //! | then once more | says that it is at it | |
 //! | and again | ends at once | 1 |
 //! | HUP, unless stdout is a terminal | warm, and then begins anew | |
@@ -29,6 +29,9 @@ const LAST_NEXT: &str = "worker: Hitting Ctrl+C again will terminate all running
 const WAITING: &str = "Waiting gracefully for cold shutdown to complete...";
 
 const RESTARTING: &str = "Restarting celery worker";
+
+/// After so many signals to stop cold, the next one ends the process at once.
+const COLD_SIGNALS_MAX: usize = 2;
 
 /// A signal that stops a worker.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -91,13 +94,14 @@ impl Stopping {
         self.cold_signals += 1;
         match self.cold_signals {
             1 => (vec![LAST_NEXT], Order::Cold),
-            2 => (vec![WAITING], Order::None),
+            COLD_SIGNALS_MAX => (vec![WAITING], Order::None),
             _ => (vec![], Order::AtOnce),
         }
     }
 
     fn status(&self) -> ExitStatus {
-        if self.is_interrupted {
+        let is_warm_by_int = self.is_interrupted && self.cold_signals == 0;
+        if is_warm_by_int || self.cold_signals > COLD_SIGNALS_MAX {
             ExitStatus::Failed
         } else {
             ExitStatus::Ok
@@ -221,7 +225,7 @@ mod tests {
                 (&[COLD_NEXT, WARM], Order::Warm),
                 (&[LAST_NEXT], Order::Cold),
             ],
-            1,
+            0,
         );
         check(
             false,

@@ -29,11 +29,14 @@ pub(crate) struct Address {
 }
 
 impl Address {
+    /// `whose` the URL is stands in the error: `broker`, `result backend`.
+    ///
     /// # Errors
     /// The URL is no Redis URL that we can use.
-    pub(crate) fn parse(url: &str) -> Result<Self, Error> {
+    pub(crate) fn parse(whose: &'static str, url: &str) -> Result<Self, Error> {
         let masked = mask_url(url);
         let info = url.into_connection_info().map_err(|error| Error::Url {
+            whose,
             url: masked.clone(),
             reason: format!("{error}; expected redis://[user:password@]host[:port][/database]"),
         })?;
@@ -203,7 +206,7 @@ mod tests {
     #[tokio::test]
     async fn an_aborted_transaction_says_why() {
         let url = std::env::var("CELERY_BROKER_URL").expect("`make up` runs");
-        let connection = Connection::new(Address::parse(&url).expect("a Redis URL"));
+        let connection = Connection::new(Address::parse("broker", &url).expect("a Redis URL"));
         let mut pipe = redis::pipe();
         pipe.atomic().cmd("SETEX").arg("a key alone").ignore();
         let mut open = connection.get().await.expect("redis runs");

@@ -56,7 +56,7 @@ impl RedisTransport {
     /// # Errors
     /// The URL is not one of a Redis server.
     pub(crate) fn new(url: &str, options: &BrokerTransportOptions) -> Result<Self, Error> {
-        let address = Address::parse(url)?;
+        let address = Address::parse("broker", url)?;
         let wake = Arc::new(Notify::new());
         Ok(Self {
             keys: Keys::new(options.clone()),
