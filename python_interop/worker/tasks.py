@@ -27,9 +27,11 @@ app.conf.update(
     broker_connection_retry_on_startup=True,
     broker_transport_options={
         "visibility_timeout": SETTINGS.visibility_timeout,
-        # How often messages of dead workers are looked for; by default every 100 s.
+        # How often messages of dead workers are looked for (by default every 100 s), and how long nobody looks when a
+        # worker has died just while it did.
         "unacked_restore_interval": min(10, SETTINGS.visibility_timeout / 2),
         "unacked_restore_throttle": 1,
+        "unacked_mutex_expire": max(1, int(min(300, SETTINGS.visibility_timeout))),
         "socket_connect_timeout": 5,
         "socket_timeout": 30,
     },

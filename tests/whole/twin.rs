@@ -9,7 +9,7 @@ use std::process::Command;
 use celeriac::protocol::envelope::Envelope;
 use celeriac_tests::eventually::eventually;
 use celeriac_tests::pipeline::Pipeline;
-use celeriac_tests::process::PATIENCE;
+use celeriac_tests::process::{PATIENCE, Process};
 use celeriac_tests::programs::program;
 use celeriac_tests::sensor_file::{bad, drop_by_rename, good};
 use celeriac_tests::twin::Side;
@@ -238,4 +238,62 @@ async fn the_clients_have_a_rust_worker_run_the_file_and_python_report_on_it() {
         !output.status.success() && said.contains("TypeError"),
         "{said}"
     );
+}
+
+#[tokio::test]
+async fn the_twins_programs_die_and_the_next_ones_complete_what_they_left() {
+    let mut pipeline = Pipeline::new("").await;
+    drop_by_rename(&pipeline.data(), "a.csv", good(1, 30));
+    drop_by_rename(&pipeline.data(), "b.csv", bad(2));
+    let dies_at = |mut command: Command, failpoint: &str| {
+        command.env("CELERIAC_FAILPOINT", failpoint);
+        command
+    };
+    let once = ["--once", "--settle-ms", "0"];
+    let producer = || pipeline.producer_command(Side::Twin, &once);
+    for (failpoint, announced) in [("before_journal", 2), ("after_journal", 4)] {
+        let status = dies_at(producer(), failpoint).status().expect("it runs");
+        assert_eq!(
+            (status.code(), pipeline.topic.end().await),
+            (None, announced),
+            "{failpoint}"
+        );
+    }
+    assert!(producer().status().expect("it runs").success());
+    assert_eq!(
+        pipeline.topic.end().await,
+        4,
+        "what the journal has is not announced again"
+    );
+
+    let points = [
+        ("before_enqueue", 0),
+        ("after_enqueue", 0),
+        ("before_offset_commit", 0),
+        ("after_offset_commit", 1),
+    ];
+    for (failpoint, committed) in points {
+        // Each in a group of its own: Kafka waits for a dead member of one for 45 s.
+        let group = format!("{}-{failpoint}", pipeline.topic.name());
+        let mut command = dies_at(pipeline.consumer_command(Side::Twin), failpoint);
+        command.env("KAFKA_GROUP", &group);
+        let mut consumer = Process::start(pipeline.directory(), failpoint, &mut command);
+        assert_eq!(consumer.ends().await.code(), None, "{failpoint}");
+        let mark = pipeline.topic.committed(&group).await.unwrap_or(0);
+        assert_eq!(mark, committed, "{failpoint}");
+    }
+    let _consumer = pipeline.consumer_of(Side::Twin).await;
+    pipeline.has_no_lag(pipeline.topic.name()).await;
+
+    // A child of its pool dies, and the worker gives the message back.
+    pipeline.set("CELERIAC_FAILPOINT", "after_commit");
+    pipeline.set("CELERIAC_FAILPOINT_ONCE", "died");
+    let mut worker = pipeline.worker_of(Side::Twin, "worker", 1).await;
+    pipeline.has_no_messages().await;
+    worker.says("WorkerLostError").await;
+    let ledger = pipeline.ledger().await;
+    let mut states: Vec<&str> = ledger.iter().map(|row| &*row.state).collect();
+    states.sort_unstable();
+    assert_eq!(states, ["loaded", "quarantined"], "{ledger:#?}");
+    pipeline.check_tables().await;
 }
