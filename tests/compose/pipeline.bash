@@ -1,0 +1,158 @@
+# The pipeline in containers: up, files through it, and down.
+# shellcheck shell=bash disable=SC2154  # $here, $home, $python, $compose and $proxies are set by the front
+
+project=celeriac-compose-test
+good_files=100
+up_secs_max=300
+files_secs_max=180
+stop_secs_max=150
+
+servers=(redis postgres kafka)
+one_shots=(directories migrate)
+programs=(produce consume worker python-worker)
+
+# What docker-compose.yml reads. Nothing of the caller's own settings but the names of images.
+pipeline_settings() {
+    unset REDIS_PASSWORD POSTGRES_PASSWORD CELERIAC_UID CELERIAC_GID
+    export FILES_DIR=$home/files
+    # The engine chooses free ones.
+    export POSTGRES_PORT=0 REDIS_PORT=0
+    # Images under other names: those of whoever uses this engine are left alone.
+    export CELERIAC_IMAGE=celeriac-compose-test PYTHON_WORKER_IMAGE=celeriac-compose-test-python
+    # For root, the user that the file names stands in for everybody's own.
+    if ((EUID != 0)); then export CELERIAC_UID=$EUID CELERIAC_GID=${GROUPS[0]}; fi
+}
+
+# 9 is the lock: a container's helper would hold it for ever.
+compose() { "${compose[@]}" --project-name "$project" --file "$checkout/docker-compose.yml" "$@" 9>&-; }
+
+pipeline_build() {
+    say "$("${compose[@]}" version | head -n 1), engine $(docker version --format '{{.Server.Version}}')"
+    compose build "${proxies[@]}" >"$home/build.log" 2>&1 || die "the images could not be built, see $home/build.log"
+    docker image ls --filter "reference=$CELERIAC_IMAGE" --filter "reference=$PYTHON_WORKER_IMAGE" \
+        --format '{{.Repository}} {{.Size}}'
+}
+
+pipeline_up() {
+    compose down --volumes >/dev/null 2>&1 || true
+    rm -rf "$FILES_DIR"
+    # The engine makes what is missing, as root; only root can delete that again.
+    ((EUID == 0)) || mkdir -p "$FILES_DIR"
+    compose up -d >"$home/up.log" 2>&1 || die "up failed, see $home/up.log"
+    eventually "$up_secs_max" all_are_healthy
+    report_states
+}
+
+container_of() { docker ps --all --quiet --filter "label=com.docker.compose.project=$project" --filter "label=com.docker.compose.service=$1"; }
+
+health_of() { docker inspect --format '{{.State.Health.Status}}' "$(container_of "$1")"; }
+
+exit_code_of() { docker inspect --format '{{.State.ExitCode}}' "$(container_of "$1")"; }
+
+status_of() { docker inspect --format '{{.State.Status}}' "$(container_of "$1")"; }
+
+all_are_healthy() {
+    local name
+    for name in "${servers[@]}" "${programs[@]}"; do
+        [[ $(health_of "$name") == healthy ]] || { missing="$name is $(health_of "$name")" && return 1; }
+    done
+}
+
+# Waits until "$2…" is true, at most $1 seconds; what is missing it leaves in $missing.
+eventually() {
+    local deadline=$((SECONDS + $1))
+    shift
+    until "$@"; do
+        ((SECONDS <= deadline)) || die "$* is not true: ${missing:-}"
+        sleep 1
+    done
+}
+
+report_states() {
+    local name
+    printf '%-14s %-32s %-10s %-8s %s\n' service image state health user
+    for name in "${servers[@]}" "${one_shots[@]}" "${programs[@]}"; do
+        docker inspect --format '{{.Config.Image}} {{.State.Status}} {{if .State.Health}}{{.State.Health.Status}}{{else}}-{{end}} {{or .Config.User "-"}}' \
+            "$(container_of "$name")" | {
+            read -r image state health user
+            printf '%-14s %-32s %-10s %-8s %s\n' "$name" "$image" "$state" "$health" "$user"
+        }
+    done
+}
+
+ask() {
+    compose exec -T postgres psql --username=celeriac --dbname=celeriac --no-psqlrc --quiet --tuples-only --no-align \
+        --field-separator=$'\t' --command="$1" </dev/null
+}
+
+pipeline_files() {
+    "$python" "$here/drop_files.py" "$FILES_DIR/data" "$good_files" >"$home/expected.tsv"
+    eventually "$files_secs_max" all_have_a_fate
+    # Rows as they are counted, not as the ledger says.
+    ask "select f.file_name, f.state, (select count(*) from raw_sensor_data r
+             where f.state = 'loaded' and r.content_id = f.content_id)
+         from ingest_files f order by f.file_name" >"$home/found.tsv"
+    LC_ALL=C diff <(LC_ALL=C sort "$home/expected.tsv") <(LC_ALL=C sort "$home/found.tsv") ||
+        die 'the files did not end as they should: < expected, > found'
+    check_quarantine
+    check_fleet
+    ask "select state || ': ' || count(*) || ' files' from ingest_files group by state order by state"
+    ask "select 'rows: ' || count(*) || ', aggregates: ' || (select count(*) from aggregated_metrics) from raw_sensor_data"
+}
+
+all_have_a_fate() {
+    local found
+    found=$(ask 'select count(*) from ingest_files where state <> $$quarantined$$ or moved_at is not null')
+    missing="$found of $((good_files + 1)) files have a row"
+    ((found >= good_files + 1))
+}
+
+check_quarantine() {
+    [[ -f $FILES_DIR/quarantine/overheated.csv && -f $FILES_DIR/quarantine/overheated.csv.error.json ]] ||
+        die 'the bad file or its report is not in quarantine'
+    [[ ! -e $FILES_DIR/data/overheated.csv ]] || die 'the bad file still lies in data'
+    grep -q 'Quarantined .*overheated.csv' "$FILES_DIR/logs/errors.log" || die 'logs/errors.log does not name the bad file'
+}
+
+# Each language has run a part of it; every container's process is somebody other than root.
+check_fleet() {
+    local name count uid
+    for name in worker python-worker; do
+        count=$(docker logs "$(container_of "$name")" 2>&1 | grep -c 'process_file_task\[.*succeeded' || true)
+        say "$name ran $count"
+        ((count > 0)) || die "$name ran no task"
+    done
+    for name in "${programs[@]}"; do
+        uid=$(compose exec -T "$name" id -u </dev/null)
+        ((uid != 0)) || die "$name runs as root"
+    done
+}
+
+# TERM to each, in turn of their dependence; ours end with 0, and Java with 143 after it.
+pipeline_stop() {
+    local name expected failed=
+    timeout "$stop_secs_max" "${compose[@]}" --project-name "$project" --file "$checkout/docker-compose.yml" stop \
+        >"$home/stop.log" 2>&1 9>&- || die "stop failed, see $home/stop.log"
+    printf '%-14s %s\n' service 'exit code'
+    for name in "${servers[@]}" "${one_shots[@]}" "${programs[@]}"; do
+        expected=0
+        [[ $name != kafka ]] || expected=143
+        printf '%-14s %s\n' "$name" "$(exit_code_of "$name")"
+        [[ $(status_of "$name") == exited && $(exit_code_of "$name") == "$expected" ]] || failed=$name
+    done
+    [[ -z $failed ]] || die "$failed did not end as it should"
+}
+
+pipeline_tails() {
+    local name
+    for name in "${servers[@]}" "${one_shots[@]}" "${programs[@]}"; do
+        [[ -n $(container_of "$name") ]] || continue
+        printf '\n=== end of %s\n' "$name"
+        docker logs --tail 15 "$(container_of "$name")" 2>&1
+    done
+}
+
+pipeline_down() {
+    compose down --volumes --timeout 10 >/dev/null 2>&1 || true
+    rm -rf "$FILES_DIR"
+}
