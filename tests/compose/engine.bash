@@ -1,5 +1,6 @@
 # The container engine: one that runs here already, or Debian's, started for this test with everything it keeps below
-# .celeriac/compose/engine.
+# .celeriac/compose/engine. What that sets in the kernel (a bridge, rules of iptables) stays until the next boot, as with
+# any stopped engine.
 # shellcheck shell=bash disable=SC2154  # $checkout and $home are set by the front
 
 engine_is_ours=false
@@ -21,19 +22,18 @@ engine_can_be_started() { ((EUID == 0)) && [[ -x $(command -v dockerd) || -x $(c
 
 # By the services' installer, which lets no new package start anything.
 engine_install() {
-    local missing=() package
+    local absent=() package
     for package in "${engine_packages[@]}"; do
-        [[ $(dpkg-query -Wf '${db:Status-Status}' "$package" 2>/dev/null) == installed ]] || missing+=("$package")
+        [[ $(dpkg-query -Wf '${db:Status-Status}' "$package" 2>/dev/null) == installed ]] || absent+=("$package")
     done
-    ((${#missing[@]} > 0)) || return 0
-    say "Installs ${missing[*]}"
+    ((${#absent[@]} > 0)) || return 0
     (
         # shellcheck disable=SC2034  # read by install_missing
         state=$home
         # shellcheck source-path=SCRIPTDIR source=../services/install.bash
         source "$checkout/tests/services/install.bash"
-        install_missing "${missing[@]}"
-    ) || die "there is no container engine here, and apt-get could not install one: ${missing[*]}" 69
+        install_missing "${absent[@]}"
+    ) || die "there is no container engine here, and apt-get could not install one: ${absent[*]}" 69
 }
 
 # Sockets have short names (108 bytes), which a deep checkout would exceed.
@@ -43,7 +43,7 @@ engine_start() {
     runtime=$(mktemp -d /tmp/celeriac-compose.XXXXXX)
     export DOCKER_HOST=unix://$runtime/engine.sock
     # Signals of the terminal are the front's business: it ends the pipeline first.
-    setsid dockerd --data-root="$at/data" --exec-root="$runtime/run" --pidfile="$runtime/pid" --host="$DOCKER_HOST" \
+    setsid dockerd --data-root="$at/data" --exec-root="$runtime/run" --pidfile="$at/pid" --host="$DOCKER_HOST" \
         >"$at/log" 2>&1 9>&- &
     engine_pid=$!
     local deadline=$((SECONDS + 60))

@@ -1,7 +1,6 @@
 # The pipeline in containers: up, files through it, and down.
 # shellcheck shell=bash disable=SC2154  # $here, $home, $python, $compose and $proxies are set by the front
 
-project=celeriac-compose-test
 good_files=100
 up_secs_max=300
 files_secs_max=180
@@ -14,7 +13,7 @@ programs=(produce consume worker python-worker)
 # What docker-compose.yml reads. Nothing of the caller's own settings but the names of images.
 pipeline_settings() {
     unset REDIS_PASSWORD POSTGRES_PASSWORD CELERIAC_UID CELERIAC_GID
-    export FILES_DIR=$home/files
+    export COMPOSE_PROJECT_NAME=celeriac-compose-test COMPOSE_FILE=docker-compose.yml FILES_DIR=$home/files
     # The engine chooses free ones.
     export POSTGRES_PORT=0 REDIS_PORT=0
     # Images under other names: those of whoever uses this engine are left alone.
@@ -24,7 +23,7 @@ pipeline_settings() {
 }
 
 # 9 is the lock: a container's helper would hold it for ever.
-compose() { "${compose[@]}" --project-name "$project" --file "$checkout/docker-compose.yml" "$@" 9>&-; }
+compose() { "${compose[@]}" "$@" 9>&-; }
 
 pipeline_build() {
     say "$("${compose[@]}" version | head -n 1), engine $(docker version --format '{{.Server.Version}}')"
@@ -43,7 +42,10 @@ pipeline_up() {
     report_states
 }
 
-container_of() { docker ps --all --quiet --filter "label=com.docker.compose.project=$project" --filter "label=com.docker.compose.service=$1"; }
+container_of() {
+    docker ps --all --quiet --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME" \
+        --filter "label=com.docker.compose.service=$1"
+}
 
 health_of() { docker inspect --format '{{.State.Health.Status}}' "$(container_of "$1")"; }
 
@@ -87,24 +89,30 @@ ask() {
 
 pipeline_files() {
     "$python" "$here/drop_files.py" "$FILES_DIR/data" "$good_files" >"$home/expected.tsv"
-    eventually "$files_secs_max" all_have_a_fate
-    # Rows as they are counted, not as the ledger says.
+    eventually "$files_secs_max" have_a_fate $((good_files + 1))
+    found_as_expected
+    check_quarantine
+    check_fleet
+    check_readme
+    ask "select state || ': ' || count(*) || ' files' from ingest_files group by state order by state"
+    ask "select 'rows: ' || count(*) || ', aggregates: ' || (select count(*) from aggregated_metrics) from raw_sensor_data"
+}
+
+# Rows as they are counted, not as the ledger says.
+found_as_expected() {
     ask "select f.file_name, f.state, (select count(*) from raw_sensor_data r
              where f.state = 'loaded' and r.content_id = f.content_id)
          from ingest_files f order by f.file_name" >"$home/found.tsv"
     LC_ALL=C diff <(LC_ALL=C sort "$home/expected.tsv") <(LC_ALL=C sort "$home/found.tsv") ||
         die 'the files did not end as they should: < expected, > found'
-    check_quarantine
-    check_fleet
-    ask "select state || ': ' || count(*) || ' files' from ingest_files group by state order by state"
-    ask "select 'rows: ' || count(*) || ', aggregates: ' || (select count(*) from aggregated_metrics) from raw_sensor_data"
 }
 
-all_have_a_fate() {
+# Whether there are rows for $1 files.
+have_a_fate() {
     local found
-    found=$(ask 'select count(*) from ingest_files where state <> $$quarantined$$ or moved_at is not null')
-    missing="$found of $((good_files + 1)) files have a row"
-    ((found >= good_files + 1))
+    found=$(ask "select count(*) from ingest_files where state <> 'quarantined' or moved_at is not null")
+    missing="$found of $1 files have a row"
+    ((found >= $1))
 }
 
 check_quarantine() {
@@ -123,16 +131,28 @@ check_fleet() {
         ((count > 0)) || die "$name ran no task"
     done
     for name in "${programs[@]}"; do
-        uid=$(compose exec -T "$name" id -u </dev/null)
+        uid=$(compose exec -T "$name" stat --format=%u /proc/1 </dev/null)
         ((uid != 0)) || die "$name runs as root"
     done
+}
+
+# What the README has one type while it runs, as it stands there.
+check_readme() {
+    local command line section
+    section=$(sed -n '/^## In containers/,/^## [^I]/p' "$checkout/README.md")
+    for command in ps exec logs; do
+        line=$(grep "^docker-compose $command " <<<"$section") || die "README.md, In containers: where is $command?"
+        bash -c "${line/docker-compose/${compose[*]}}" >"$home/readme.log" 2>&1 </dev/null 9>&- ||
+            die "this command of README.md failed: $line (see $home/readme.log)"
+        [[ -s $home/readme.log ]] || die "this command of README.md shows nothing: $line"
+    done
+    say "The README's commands work."
 }
 
 # TERM to each, in turn of their dependence; ours end with 0, and Java with 143 after it.
 pipeline_stop() {
     local name expected failed=
-    timeout "$stop_secs_max" "${compose[@]}" --project-name "$project" --file "$checkout/docker-compose.yml" stop \
-        >"$home/stop.log" 2>&1 9>&- || die "stop failed, see $home/stop.log"
+    timeout "$stop_secs_max" "${compose[@]}" stop >"$home/stop.log" 2>&1 9>&- || die "stop failed, see $home/stop.log"
     printf '%-14s %s\n' service 'exit code'
     for name in "${servers[@]}" "${one_shots[@]}" "${programs[@]}"; do
         expected=0
@@ -141,6 +161,18 @@ pipeline_stop() {
         [[ $(status_of "$name") == exited && $(exit_code_of "$name") == "$expected" ]] || failed=$name
     done
     [[ -z $failed ]] || die "$failed did not end as it should"
+}
+
+# The volumes and the producer's journal have outlived the containers' stop; a copy of a good file still is known.
+pipeline_again() {
+    compose up -d >>"$home/up.log" 2>&1 || die "the second up failed, see $home/up.log"
+    eventually "$up_secs_max" all_are_healthy
+    cp "$FILES_DIR/data/telemetry_000.csv" "$FILES_DIR/data/again.csv.part"
+    mv "$FILES_DIR/data/again.csv.part" "$FILES_DIR/data/again.csv"
+    printf 'again.csv\tduplicate\t0\n' >>"$home/expected.tsv"
+    eventually "$files_secs_max" have_a_fate $((good_files + 2))
+    found_as_expected
+    say 'The same files, and a copy that is known.'
 }
 
 pipeline_tails() {
