@@ -1,7 +1,8 @@
 # The pipeline in containers: up, files through it, and down.
 # shellcheck shell=bash disable=SC2154  # $here, $home, $python, $compose and $proxies are set by the front
 
-good_files=100
+# Good ones of each batch; a bad one goes with them.
+batch_files=100
 up_secs_max=300
 files_secs_max=180
 stop_secs_max=150
@@ -88,8 +89,9 @@ ask() {
 }
 
 pipeline_files() {
-    "$python" "$here/drop_files.py" "$FILES_DIR/data" "$good_files" >"$home/expected.tsv"
-    eventually "$files_secs_max" have_a_fate $((good_files + 1))
+    : >"$home/expected.tsv"
+    drop early
+    eventually "$files_secs_max" all_have_a_fate
     found_as_expected
     check_quarantine
     check_fleet
@@ -97,6 +99,9 @@ pipeline_files() {
     ask "select state || ': ' || count(*) || ' files' from ingest_files group by state order by state"
     ask "select 'rows: ' || count(*) || ', aggregates: ' || (select count(*) from aggregated_metrics) from raw_sensor_data"
 }
+
+# A batch whose names begin with $1.
+drop() { "$python" "$here/drop_files.py" "$FILES_DIR/data" "$1" "$batch_files" >>"$home/expected.tsv"; }
 
 # Rows as they are counted, not as the ledger says.
 found_as_expected() {
@@ -107,19 +112,20 @@ found_as_expected() {
         die 'the files did not end as they should: < expected, > found'
 }
 
-# Whether there are rows for $1 files.
-have_a_fate() {
-    local found
+all_have_a_fate() {
+    local found dropped
+    dropped=$(wc -l <"$home/expected.tsv")
     found=$(ask "select count(*) from ingest_files where state <> 'quarantined' or moved_at is not null")
-    missing="$found of $1 files have a row"
-    ((found >= $1))
+    missing="$found of $dropped files have a row"
+    ((found >= dropped))
 }
 
 check_quarantine() {
-    [[ -f $FILES_DIR/quarantine/overheated.csv && -f $FILES_DIR/quarantine/overheated.csv.error.json ]] ||
+    local bad=early_overheated.csv
+    [[ -f $FILES_DIR/quarantine/$bad && -f $FILES_DIR/quarantine/$bad.error.json ]] ||
         die 'the bad file or its report is not in quarantine'
-    [[ ! -e $FILES_DIR/data/overheated.csv ]] || die 'the bad file still lies in data'
-    grep -q 'Quarantined .*overheated.csv' "$FILES_DIR/logs/errors.log" || die 'logs/errors.log does not name the bad file'
+    [[ ! -e $FILES_DIR/data/$bad ]] || die 'the bad file still lies in data'
+    grep -q "Quarantined .*$bad" "$FILES_DIR/logs/errors.log" || die 'logs/errors.log does not name the bad file'
 }
 
 # Each language has run a part of it; every container's process is somebody other than root.
@@ -149,9 +155,10 @@ check_readme() {
     say "The README's commands work."
 }
 
-# TERM to each, in turn of their dependence; ours end with 0, and Java with 143 after it.
+# TERM to each in the middle of its work, in turn of their dependence; ours end with 0, and Java with 143 after it.
 pipeline_stop() {
     local name expected failed=
+    drop late
     timeout "$stop_secs_max" "${compose[@]}" stop >"$home/stop.log" 2>&1 9>&- || die "stop failed, see $home/stop.log"
     printf '%-14s %s\n' service 'exit code'
     for name in "${servers[@]}" "${one_shots[@]}" "${programs[@]}"; do
@@ -161,18 +168,28 @@ pipeline_stop() {
         [[ $(status_of "$name") == exited && $(exit_code_of "$name") == "$expected" ]] || failed=$name
     done
     [[ -z $failed ]] || die "$failed did not end as it should"
+    check_warm
 }
 
-# The volumes and the producer's journal have outlived the containers' stop; a copy of a good file still is known.
+# The workers have said that they stop warmly.
+check_warm() {
+    local name
+    for name in worker python-worker; do
+        docker logs "$(container_of "$name")" 2>&1 | grep -q 'Warm shutdown' || die "$name did not stop warmly"
+    done
+}
+
+# The volumes and the producer's journal have outlived the containers' stop: what was left is done, and what was done is
+# known.
 pipeline_again() {
     compose up -d >>"$home/up.log" 2>&1 || die "the second up failed, see $home/up.log"
     eventually "$up_secs_max" all_are_healthy
-    cp "$FILES_DIR/data/telemetry_000.csv" "$FILES_DIR/data/again.csv.part"
+    cp "$FILES_DIR/data/early_000.csv" "$FILES_DIR/data/again.csv.part"
     mv "$FILES_DIR/data/again.csv.part" "$FILES_DIR/data/again.csv"
     printf 'again.csv\tduplicate\t0\n' >>"$home/expected.tsv"
-    eventually "$files_secs_max" have_a_fate $((good_files + 2))
+    eventually "$files_secs_max" all_have_a_fate
     found_as_expected
-    say 'The same files, and a copy that is known.'
+    ask "select state || ': ' || count(*) || ' files' from ingest_files group by state order by state"
 }
 
 pipeline_tails() {
