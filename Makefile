@@ -11,7 +11,7 @@ endif
 SERVICES := tests/services/services
 
 .DEFAULT_GOAL := menu
-.PHONY: menu demo test check compose fmt up down status
+.PHONY: menu demo test check fmt up down status
 
 menu: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,9 +31,6 @@ check: ## formatting, lints, licences, docs and the tests of the wire code; no s
 	else echo 'cargo-deny is not installed: licences and advisories are not checked (cargo install cargo-deny --locked)'; fi
 	cargo test --locked -p celeriac-protocol
 
-compose: ## the containers on a real engine: build, up, files to rows, stop (half an hour, the first time)
-	@tests/compose/run
-
 fmt: ## format the Rust code
 	cargo fmt --all
 
@@ -46,3 +43,7 @@ down: ## stop them; data and ports are kept
 
 status: ## which of them answer, and where
 	@$(SERVICES) status
+
+.PHONY: compose
+compose: ## the containers on a real engine: build, up, files to rows, stop (half an hour, the first time)
+	@tests/compose/run
