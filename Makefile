@@ -46,3 +46,7 @@ down: ## stop them; data and ports are kept
 
 status: ## which of them answer, and where
 	@$(SERVICES) status
+
+.PHONY: compose
+compose: ## the containers on a real engine: build, up, files to rows, stop (half an hour, the first time)
+	@tests/compose/run
