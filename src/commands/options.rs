@@ -136,10 +136,12 @@ pub(super) async fn until_signal<T>(
 ) -> anyhow::Result<T> {
     let mut work = pin!(work);
     tokio::select! {
-        // cancel-safe: it is awaited again below.
-        done = &mut work => return Ok(done),
+        // The signals are listened to before anything is done: from then on none ends the process unasked.
+        biased;
         // cancel-safe: a signal that comes later stays pending.
         heard = shutdown_signal() => heard?,
+        // cancel-safe: it is awaited again below.
+        done = &mut work => return Ok(done),
     }
     stop.cancel();
     Ok(work.await)
