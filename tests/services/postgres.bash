@@ -81,7 +81,7 @@ postgres_furnish() {
     [[ $(postgres_ask postgres "SELECT count(*) FROM pg_database WHERE datname = 'celeriac'") == 1 ]] ||
         postgres_ask postgres 'CREATE DATABASE celeriac OWNER celeriac' >/dev/null || return
     # DROP DATABASE … WITH (FORCE) ends an autovacuum too, which nobody's role owns.
-    postgres_ask postgres 'GRANT pg_signal_backend TO celeriac' >/dev/null || return
+    postgres_ask postgres 'SET client_min_messages = warning; GRANT pg_signal_backend TO celeriac' >/dev/null || return
 }
 
 # The answer of role and database $1 to the statement $2. Nothing of the caller's own PG* settings may interfere.

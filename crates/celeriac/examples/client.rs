@@ -33,7 +33,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let meta = ended.map_err(|_elapsed| "no result within 60 s: does a worker run?")??;
     match meta.exception() {
         Some(exception) => Err(format!("the task has failed: {exception:?}").into()),
-        None => Ok(println!("{}", meta.result)),
+        None => {
+            println!("{}", meta.result);
+            Ok(())
+        }
     }
 }
 
