@@ -110,8 +110,8 @@ async fn produce(settings: &Settings, scope: Scope) -> anyhow::Result<()> {
     let announced = announce(settings, scope, ledger, &stop);
     let announced = options::until_signal(&stop, announced).await?;
     match announced {
-        Err(AnnounceError::Unreachable { .. }) => {
-            Err(ExitError::unavailable(announced.unwrap_err().to_string()).into())
+        Err(error @ AnnounceError::Unreachable { .. }) => {
+            Err(ExitError::unavailable(error.to_string()).into())
         }
         Ok(()) if scope != Scope::All && stop.is_cancelled() => {
             let message = "interrupted before every file was announced; run it again to go on";
