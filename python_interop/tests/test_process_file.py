@@ -4,6 +4,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -173,6 +174,30 @@ def test_a_server_that_is_away_is_an_outage_and_shows_no_password(world, monkeyp
         with pytest.raises(kind) as caught:
             process()
         assert "geheim" not in str(caught.value)
+
+
+def test_an_answer_that_does_not_come_is_an_outage(world):
+    with Database(os.environ["DATABASE_URL"]) as database:
+        with pytest.raises(Outage):
+            database.execute("cannot wait", "select pg_sleep(60)", timeout_s=0.2)
+        assert database.execute("cannot ask", "select 1 as one")[0].one == 1, "by a new connection"
+
+
+def test_a_session_that_postgresql_ends_is_an_outage(world):
+    with Database(os.environ["DATABASE_URL"]) as database:
+        with pytest.raises(Outage, match="57P01"):
+            database.execute("cannot go on", "select pg_terminate_backend(pg_backend_pid())")
+
+
+def test_a_quarantine_on_another_file_system_gets_a_copy(world, monkeypatch):
+    Path("data/a.csv").write_text(BAD)
+    if os.stat("/dev/shm").st_dev == os.stat(".").st_dev:
+        pytest.skip("/dev/shm is no other file system here")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as elsewhere:
+        monkeypatch.setenv("QUARANTINE_DIR", elsewhere)
+        assert process()["quarantine_path"] == f"{elsewhere}/a.csv"
+        assert sorted(os.listdir(elsewhere)) == ["a.csv", "a.csv.error.json"]
+        assert Path(elsewhere, "a.csv").read_text() == BAD and not os.listdir("data")
 
 
 def test_a_disk_that_does_not_take_it_is_an_outage_and_the_file_stays(world):

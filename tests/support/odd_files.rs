@@ -158,7 +158,7 @@ impl Random {
                 return match self.below(3) {
                     0 => format!("{ts:e}"),
                     1 => format!("{ts:.7}"),
-                    _ => format!("{:.0}", ts),
+                    _ => format!("{ts:.0}"),
                 };
             }
             "device" => self

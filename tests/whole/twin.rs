@@ -98,10 +98,8 @@ async fn both_producers_announce_a_file_alike() {
             "{announced:?}"
         );
     }
-    let mut records: Vec<(Option<Vec<u8>>, Option<Vec<u8>>)> = Vec::new();
-    for record in pipeline.topic.records().await {
-        records.push((record.key, record.value));
-    }
+    let records = pipeline.topic.records().await.into_iter();
+    let mut records: Vec<_> = records.map(|record| (record.key, record.value)).collect();
     assert_eq!(records.len(), 6);
     let (ours, theirs) = records.split_at_mut(3);
     ours.sort();

@@ -31,13 +31,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .await?;
     let ended = tokio::time::timeout(Duration::from_secs(60), end_of(&sent)).await;
     let meta = ended.map_err(|_elapsed| "no result within 60 s: does a worker run?")??;
-    match meta.exception() {
-        Some(exception) => Err(format!("the task has failed: {exception:?}").into()),
-        None => {
-            println!("{}", meta.result);
-            Ok(())
-        }
+    if let Some(exception) = meta.exception() {
+        return Err(format!("the task has failed: {exception:?}").into());
     }
+    println!("{}", meta.result);
+    Ok(())
 }
 
 async fn end_of(sent: &AsyncResult) -> Result<TaskMeta, Box<dyn std::error::Error>> {
