@@ -5,6 +5,7 @@
 //! arguments are those of every test binary: a part of a name, `--exact`, `--list`, `--test-threads`.
 
 mod failpoints;
+mod kafka;
 
 use std::future::Future;
 
@@ -46,8 +47,8 @@ fn main() -> std::process::ExitCode {
     let is_full = std::env::var_os("CELERIAC_FAULTS").is_some_and(|set| set == "full");
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(SIDE_BY_SIDE);
-    let rows = failpoints::rows();
-    let chosen = rows.into_iter().filter(|row| is_full || row.is_short);
+    let rows = [failpoints::rows(), kafka::rows()].into_iter().flatten();
+    let chosen = rows.filter(|row| is_full || row.is_short);
     let trial = |row: Row| {
         Trial::test(row.name, move || {
             (row.run)();

@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use celeriac::protocol::state::State;
 
 use crate::eventually::eventually;
 use crate::files::{Dropped, Fate, Files};
@@ -16,6 +18,9 @@ const JOURNAL: [&str; 2] = [".celeriac-journal", ".celeriac-journal.lock"];
 /// How long PostgreSQL may take to notice that a client has gone.
 const SESSION_PATIENCE: Duration = Duration::from_secs(10);
 
+/// Nothing under way for so long: what is missing is lost.
+const REST: Duration = Duration::from_secs(5);
+
 /// A row of the ledger, as far as it is checked.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 struct Row {
@@ -23,6 +28,7 @@ struct Row {
     sha256: Option<String>,
     state: String,
     quarantine_path: Option<String>,
+    task_id: String,
 }
 
 /// A row of `raw_sensor_data`.
@@ -48,12 +54,30 @@ impl Pipeline {
         self.check_values(files).await;
         self.check_places(files, &ledger);
         self.check_sessions().await;
+        self.check_results(&ledger).await;
         self.check_logs();
     }
 
     /// C1, C8 and C9: every file has its row, every record is committed, and no message is left.
     async fn comes_to_rest(&self, files: usize) {
-        self.ledger_of(files).await;
+        let mut resting_since = None;
+        eventually("C1: every file has its row", FATE_PATIENCE, async || {
+            if self.ledger().await.len() >= files {
+                return Some(());
+            }
+            match self.is_at_rest(files).await {
+                // Nobody will bring the missing ones any more.
+                true => {
+                    let since: Instant = *resting_since.get_or_insert_with(Instant::now);
+                    let ledger = self.ledger().await;
+                    let is_lost = since.elapsed() > REST && ledger.len() < files;
+                    assert!(!is_lost, "C1: of {files} files some are lost: {ledger:#?}");
+                }
+                false => resting_since = None,
+            }
+            None
+        })
+        .await;
         if self.topic.end().await > 0 {
             self.has_no_lag(self.topic.name()).await;
         }
@@ -68,9 +92,19 @@ impl Pipeline {
         assert_eq!(left, (0, 0), "C9: claims or dead letters are left");
     }
 
+    /// So many files have been announced, all records are committed, and no message is under way.
+    async fn is_at_rest(&self, files: usize) -> bool {
+        let end = self.topic.end().await;
+        let is_announced = usize::try_from(end).is_ok_and(|records| records >= files);
+        is_announced
+            && self.topic.committed(self.topic.name()).await == Some(end)
+            && self.messages().await == (0, 0)
+    }
+
     /// C1 and C5: each file has one row, and it says what it must.
     async fn checked_ledger(&self, files: &Files) -> Vec<Row> {
-        let sql = "select file_name, encode(sha256, 'hex') sha256, state, quarantine_path from ingest_files \
+        let sql = "select file_name, encode(sha256, 'hex') sha256, state, quarantine_path, task_id \
+            from ingest_files \
             where state <> 'quarantined' or moved_at is not null or quarantine_path is null order by file_id";
         let ledger: Vec<Row> = self.database.rows(sql).await;
         let mut left = ledger.clone();
@@ -179,6 +213,14 @@ impl Pipeline {
             async || (self.database.number(sql).await == 0).then_some(()),
         )
         .await;
+    }
+
+    /// Whoever waits for a task hears of its end.
+    async fn check_results(&self, ledger: &[Row]) {
+        for row in ledger {
+            let meta = self.result(&row.task_id).await;
+            assert_eq!(meta.status, State::Success, "the result of {row:?}");
+        }
     }
 
     /// Whatever happens to a program, it is not a panic of its own.

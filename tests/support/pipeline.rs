@@ -262,17 +262,24 @@ impl Pipeline {
     /// # Panics
     /// Not within [`FATE_PATIENCE`].
     pub async fn has_no_messages(&self) {
-        let mut connection = self.redis.connect().await;
         eventually("every message is settled", FATE_PATIENCE, async || {
-            let counts: (usize, usize) = redis::pipe()
-                .llen("celery")
-                .hlen("unacked")
-                .query_async(&mut connection)
-                .await
-                .ok()?;
-            (counts == (0, 0)).then_some(())
+            (self.messages().await == (0, 0)).then_some(())
         })
         .await;
+    }
+
+    /// How many messages wait in the queue, and how many workers hold.
+    ///
+    /// # Panics
+    /// Redis is away.
+    pub async fn messages(&self) -> (usize, usize) {
+        let mut connection = self.redis.connect().await;
+        let counts = redis::pipe()
+            .llen("celery")
+            .hlen("unacked")
+            .query_async(&mut connection)
+            .await;
+        counts.expect("redis runs")
     }
 
     /// The stored result of a task.

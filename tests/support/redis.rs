@@ -1,6 +1,5 @@
 //! A Redis of a test's own, to fill, kill and look into.
 
-use std::net::TcpListener;
 use std::process::Command;
 
 use redis::aio::MultiplexedConnection;
@@ -8,6 +7,7 @@ use tempfile::TempDir;
 
 use crate::eventually::eventually;
 use crate::process::{PATIENCE, Process};
+use crate::proxy::free_port;
 
 /// A running `redis-server`; its data outlives [`Self::kill`].
 #[derive(Debug)]
@@ -23,12 +23,8 @@ impl PrivateRedis {
     /// # Panics
     /// `redis-server` is not installed or does not start.
     pub async fn start() -> Self {
-        let port = TcpListener::bind(("127.0.0.1", 0))
-            .and_then(|listener| listener.local_addr())
-            .expect("a free port can be had")
-            .port();
         let mut redis = Self {
-            port,
+            port: free_port(),
             directory: TempDir::new().expect("a directory can be made"),
             process: None,
         };

@@ -1,5 +1,6 @@
 //! Good files, duplicates, and what is in the tables.
 
+use sha2::Digest as _;
 use sqlx::Row;
 
 use crate::world::{World, csv};
@@ -210,5 +211,46 @@ async fn a_file_written_to_while_it_is_loaded_is_read_again() {
         (&"loaded".into(), &200.into())
     );
     assert_eq!(world.ledger().await, ["a.csv loaded"]);
+    world.check_invariants().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_changed_without_a_trace_in_its_times_is_read_again() {
+    let world = World::new().await;
+    let path = world.drop_file("a.csv", csv(100, 1));
+    let time = std::fs::metadata(&path).expect("it is there").modified();
+    let other = csv(100, 1).replace(".1,", ".2,");
+    let mut blocker = world.db.begin().await.expect("a transaction");
+    sqlx::raw_sql("lock table ingest_content in share mode")
+        .execute(&mut *blocker)
+        .await
+        .expect("a lock");
+    let writing = async {
+        let waiting = "select count(*) from pg_locks l join pg_database d on d.oid = l.database \
+            where not granted and datname = current_database()";
+        crate::world::eventually("the worker has judged the file", async || {
+            world.number(waiting).await == 1
+        })
+        .await;
+        // In place, of the same size, and with the time set back, as a restore from a backup may do it.
+        let file = std::fs::File::options().write(true).open(&path);
+        let mut file = file.expect("it is there");
+        std::io::Write::write_all(&mut file, other.as_bytes()).expect("room");
+        file.set_modified(time.expect("a time"))
+            .expect("it is ours");
+        blocker.commit().await.expect("it is open");
+    };
+    let (result, ()) = tokio::join!(world.result(&path, "t"), writing);
+    assert_eq!(result["status"], "loaded");
+    let of_the_other = "select count(*) from raw_sensor_data \
+        where extract(epoch from ts) - floor(extract(epoch from ts)) = 0.2";
+    assert_eq!(world.number(of_the_other).await, 100);
+    let hash = sha2::Sha256::digest(&other);
+    let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(
+        result["sha256"],
+        hash.as_str(),
+        "what is loaded has this hash"
+    );
     world.check_invariants().await;
 }
