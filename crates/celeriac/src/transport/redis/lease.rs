@@ -3,7 +3,8 @@
 //! Everything goes by the server's clock, so that a worker whose own clock is wrong harms nobody.
 //!
 //! Counterpart: `QoS.restore_visible` and `Channel._do_restore_message` in `kombu/transport/redis.py`.
-//! Python's worker never renews; ours does, and Python's restore leaves renewed claims alone.
+//! Python's worker never renews; ours does, and Python's restore leaves renewed claims alone. Python's lock holds for
+//! `unacked_mutex_expire`, ours for seconds.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -32,8 +33,13 @@ const RENEW_BATCH: usize = 1000;
 /// Messages looked at in one round of restoring.
 const RESTORE_BATCH: usize = 100;
 
-/// Rounds in a row: some seconds, far less than the lock holds. A dead worker may have held thousands.
+/// Rounds in a row: some seconds. A dead worker may have held thousands.
 const RESTORE_ROUNDS: usize = 100;
+
+/// How long our lock holds at most, whatever `unacked_mutex_expire` says (kombu's default is five minutes): a worker that
+/// is killed while it restores holds up the others for so long. Where it runs out too early nothing breaks, since each
+/// message is restored in one step.
+const LOCK_MAX: Duration = Duration::from_secs(10);
 
 /// An entry of `unacked`: `[message, exchange, routing_key]`.
 pub(super) struct Record {
@@ -190,14 +196,14 @@ impl RedisTransport {
     }
 
     /// One worker restores at a time, of either language: the lock is kombu's.
-    async fn lock_restore(&self, token: &str) -> Result<bool, Error> {
+    pub(super) async fn lock_restore(&self, token: &str) -> Result<bool, Error> {
         let mut connection = self.commands.get().await?;
         let locked = redis::cmd("SET")
             .arg(self.keys.unacked_mutex())
             .arg(token)
             .arg("NX")
             .arg("PX")
-            .arg(self.options.unacked_mutex_expire.as_millis() as u64)
+            .arg(self.options.unacked_mutex_expire.min(LOCK_MAX).as_millis() as u64)
             .query_async::<Option<String>>(&mut connection)
             .await;
         Ok(self.commands.check(locked).await?.is_some())

@@ -286,6 +286,20 @@ async fn a_renewed_claim_is_not_restored_and_one_that_is_not_is() {
 }
 
 #[tokio::test]
+async fn a_worker_killed_while_it_restores_holds_up_the_others_for_seconds_only() {
+    let mut world = World::with(|options| options.visibility_timeout = Duration::ZERO).await;
+    world.publish(1).await;
+    world.take(1).await;
+    assert!(world.transport.lock_restore("a dead worker").await.unwrap());
+    assert_eq!(world.transport.restore_expired().await.unwrap(), 0);
+    let left_ms: i64 = world.run("PTTL", "unacked_mutex", &[]).await;
+    assert!((1..=10_000).contains(&left_ms), "{left_ms}");
+    // As if that time had passed.
+    world.run::<()>("DEL", "unacked_mutex", &[]).await;
+    assert_eq!(world.transport.restore_expired().await.unwrap(), 1);
+}
+
+#[tokio::test]
 async fn what_python_has_taken_is_restored_by_its_binding() {
     let mut world = World::with(|options| options.visibility_timeout = Duration::ZERO).await;
     world.transport.declare("q").await.unwrap();
