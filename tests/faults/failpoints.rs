@@ -1,15 +1,14 @@
 //! W2, Q3, K5, K6: a program ends at one of its steps as by `kill -9`, and is started again. Each step is one row.
 
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::PathBuf;
 
 use celeriac::FAILPOINTS;
 use celeriac_tests::files::Files;
 use celeriac_tests::pipeline::{Pipeline, Role};
 use celeriac_tests::process::Process;
-use tempfile::TempDir;
 
 use crate::Row;
+use crate::quarantine::other_file_system;
 
 /// A worker's message comes back soon, and Kafka soon misses a member that has vanished (6000 is its least).
 const SETTINGS: &str = "\
@@ -87,19 +86,4 @@ async fn an_unknown_one_is_refused() {
         said.contains("after_comit") && said.contains("after_commit"),
         "{said}"
     );
-}
-
-/// A directory on another file system than that of the tests' directories.
-fn other_file_system() -> TempDir {
-    let device = |path: &std::path::Path| {
-        let metadata = std::fs::metadata(path).ok()?;
-        Some(std::os::unix::fs::MetadataExt::dev(&metadata))
-    };
-    let here = device(&std::env::temp_dir());
-    let mut places = ["/dev/shm", "/tmp", "/var/tmp"]
-        .map(PathBuf::from)
-        .into_iter();
-    let place = places.find(|place| device(place).is_some_and(|there| Some(there) != here));
-    let place = place.expect("a second file system is at hand: /dev/shm, /tmp or /var/tmp");
-    TempDir::new_in(place).expect("a directory can be made")
 }

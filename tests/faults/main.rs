@@ -5,7 +5,13 @@
 //! arguments are those of every test binary: a part of a name, `--exact`, `--list`, `--test-threads`.
 
 mod failpoints;
+mod files;
 mod kafka;
+mod postgresql;
+mod quarantine;
+mod redis;
+mod soak;
+mod worker;
 
 use std::future::Future;
 
@@ -27,11 +33,21 @@ impl Row {
         name: impl Into<String>,
         run: impl FnOnce() -> F + Send + 'static,
     ) -> Self {
-        let run = Box::new(move || block_on(run()));
+        Self {
+            is_short: true,
+            ..Self::long(name, run)
+        }
+    }
+
+    /// A row for `make faults-pipeline`.
+    fn long<F: Future<Output = ()>>(
+        name: impl Into<String>,
+        run: impl FnOnce() -> F + Send + 'static,
+    ) -> Self {
         Self {
             name: name.into(),
-            is_short: true,
-            run,
+            is_short: false,
+            run: Box::new(move || block_on(run())),
         }
     }
 }
@@ -47,7 +63,17 @@ fn main() -> std::process::ExitCode {
     let is_full = std::env::var_os("CELERIAC_FAULTS").is_some_and(|set| set == "full");
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(SIDE_BY_SIDE);
-    let rows = [failpoints::rows(), kafka::rows()].into_iter().flatten();
+    let families = [
+        failpoints::rows(),
+        worker::rows(),
+        postgresql::rows(),
+        quarantine::rows(),
+        files::rows(),
+        kafka::rows(),
+        redis::rows(),
+        soak::rows(),
+    ];
+    let rows = families.into_iter().flatten();
     let chosen = rows.filter(|row| is_full || row.is_short);
     let trial = |row: Row| {
         Trial::test(row.name, move || {

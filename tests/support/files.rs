@@ -1,5 +1,7 @@
 //! The files that a test drops, and what must become of each.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use sha2::{Digest as _, Sha256};
@@ -76,6 +78,19 @@ impl Files {
         self.expect(name, content, fate);
     }
 
+    /// Writes a good file in its place, in two steps.
+    ///
+    /// # Panics
+    /// The directory cannot be written.
+    pub fn write_in_place(&mut self, name: &str, content: Vec<u8>) {
+        let mut file = File::create(self.directory.join(name)).expect("a file");
+        let (half, rest) = content.split_at(content.len() / 2);
+        file.write_all(half).expect("room");
+        file.write_all(rest).expect("room");
+        drop(file);
+        self.expect(name, content, Fate::Good);
+    }
+
     /// Takes note of a file that is brought in another way.
     pub fn expect(&mut self, name: &str, content: impl Into<Vec<u8>>, fate: Fate) {
         for earlier in &mut self.dropped {
@@ -87,6 +102,16 @@ impl Files {
             fate,
             is_replaced: false,
         });
+    }
+
+    /// A file whose fate is known now: it was removed before anybody looked.
+    ///
+    /// # Panics
+    /// There is none of this name.
+    pub fn remove(&mut self, name: &str) {
+        std::fs::remove_file(self.directory.join(name)).expect("it is there");
+        let file = self.dropped.iter_mut().find(|file| file.name == name);
+        file.expect("it was dropped").fate = Fate::Missing;
     }
 
     /// All of them, in order.

@@ -2,7 +2,7 @@
 //! for a condition with a deadline.
 //!
 //! Servers that every test may use come from `make up` (environment variables); a test that kills or
-//! fills one starts its own ([`redis::PrivateRedis`]).
+//! fills one starts its own ([`redis::PrivateRedis`], [`private::PrivateServer`]).
 
 pub mod afterwards;
 pub mod canary;
@@ -11,12 +11,15 @@ pub mod eventually;
 pub mod files;
 pub mod fleet;
 pub mod kafka;
+pub mod marks;
 pub mod odd_files;
 pub mod pipeline;
 pub mod postgres;
+pub mod private;
 pub mod process;
 pub mod programs;
 pub mod proxy;
+pub mod random;
 pub mod redis;
 pub mod sensor_file;
 pub mod twin;

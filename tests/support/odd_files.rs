@@ -1,6 +1,8 @@
 //! Sensor files as no two programs may read them differently: good rows in every dialect, and here and there a field, a
 //! record or a header that is wrong in one of the ways in which files are. The same seed gives the same bytes.
 
+use crate::random::Random;
+
 /// Texts for any field: right at a limit, right in an odd notation, or wrong.
 const FIELDS: [&str; 44] = [
     "",
@@ -101,37 +103,7 @@ pub fn odd(seed: u32) -> Vec<u8> {
     file
 }
 
-/// Xorshift: the same numbers on every machine.
-struct Random(u64);
-
 impl Random {
-    fn new(seed: u32) -> Self {
-        let mut random = Self(u64::from(seed) + 0x9e37_79b9_7f4a_7c15);
-        for _ in 0..8 {
-            random.next();
-        }
-        random
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.next() % end as u64).expect("below a usize")
-    }
-
-    fn one_in(&mut self, count: usize) -> bool {
-        self.below(count) == 0
-    }
-
-    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len())]
-    }
-
     /// The nine columns in any order, and some that nobody asked for.
     fn columns(&mut self) -> Vec<&'static str> {
         let mut names = vec![

@@ -5,13 +5,17 @@ use std::process::Command;
 use std::time::Duration;
 
 use celeriac::protocol::result::TaskMeta;
+use celeriac::{App, SendOptions, Settings};
 use redis::AsyncCommands as _;
+use redis::aio::MultiplexedConnection;
+use serde_json::{Map, json};
 use tempfile::TempDir;
 
 use crate::canary::Canary;
 use crate::eventually::eventually;
 use crate::kafka::Topic;
-use crate::postgres::{Database, PrivatePostgres};
+use crate::postgres::Database;
+use crate::private::PrivateServer;
 use crate::process::{PATIENCE, Process};
 use crate::programs::program;
 use crate::redis::PrivateRedis;
@@ -109,23 +113,28 @@ impl Pipeline {
     /// # Panics
     /// A service is away.
     pub async fn new(settings: &str) -> Self {
-        Self::with(Database::create().await, settings).await
+        Self::with(Database::create().await, Topic::create().await, settings).await
     }
 
     /// With a PostgreSQL that the test may stop.
     ///
     /// # Panics
     /// A service is away.
-    pub async fn on(server: &PrivatePostgres, settings: &str) -> Self {
-        Self::with(Database::create_on(server.url()).await, settings).await
+    pub async fn on(server: &PrivateServer, settings: &str) -> Self {
+        let database = Database::create_on(server.address()).await;
+        Self::with(database, Topic::create().await, settings).await
     }
 
-    async fn with(database: Database, settings: &str) -> Self {
+    /// With this database and this topic.
+    ///
+    /// # Panics
+    /// A service is away.
+    pub async fn with(database: Database, topic: Topic, settings: &str) -> Self {
         let directory = TempDir::new().expect("a directory can be made");
         let pipeline = Self {
             redis: PrivateRedis::start().await,
             database,
-            topic: Topic::create().await,
+            topic,
             canary: Canary::new(directory.path().join("canary")),
             quarantine: directory.path().join("quarantine"),
             directory,
@@ -186,6 +195,7 @@ impl Pipeline {
         }
         command
             .current_dir(self.directory())
+            .env("KAFKA_BOOTSTRAP_SERVERS", self.topic.servers())
             .env("KAFKA_TOPIC", self.topic.name())
             .env("KAFKA_GROUP", self.topic.name())
             .env("DATABASE_URL", self.database.url())
@@ -222,6 +232,27 @@ impl Pipeline {
         let mut process = Process::start(self.directory(), name, &mut command);
         process.says(ready).await;
         process
+    }
+
+    /// Sends the task for a file of the watch directory, without Kafka.
+    ///
+    /// # Panics
+    /// Redis is away.
+    pub async fn send(&self, name: &str, task_id: &str) {
+        let settings = Settings {
+            broker_url: self.redis.url(0),
+            ..Settings::default()
+        };
+        let app = App::builder("worker.tasks", settings).build();
+        let app = app.expect("the URL is right");
+        let options = SendOptions {
+            task_id: Some(task_id.to_owned()),
+            ..SendOptions::default()
+        };
+        let args = vec![json!(format!("data/{name}"))];
+        let task = "worker.tasks.process_file_task";
+        let sent = app.send_task(task, args, Map::new(), options);
+        sent.await.expect("redis runs");
     }
 
     /// The ledger, in the order in which the files came to their fate.
@@ -262,8 +293,9 @@ impl Pipeline {
     /// # Panics
     /// Not within [`FATE_PATIENCE`].
     pub async fn has_no_messages(&self) {
+        let mut redis = self.redis.connect().await;
         eventually("every message is settled", FATE_PATIENCE, async || {
-            (self.messages().await == (0, 0)).then_some(())
+            (messages(&mut redis).await? == (0, 0)).then_some(())
         })
         .await;
     }
@@ -273,13 +305,8 @@ impl Pipeline {
     /// # Panics
     /// Redis is away.
     pub async fn messages(&self) -> (usize, usize) {
-        let mut connection = self.redis.connect().await;
-        let counts = redis::pipe()
-            .llen("celery")
-            .hlen("unacked")
-            .query_async(&mut connection)
-            .await;
-        counts.expect("redis runs")
+        let mut redis = self.redis.connect().await;
+        messages(&mut redis).await.expect("redis runs")
     }
 
     /// The stored result of a task.
@@ -295,4 +322,10 @@ impl Pipeline {
         })
         .await
     }
+}
+
+async fn messages(redis: &mut MultiplexedConnection) -> Option<(usize, usize)> {
+    let mut counts = redis::pipe();
+    counts.llen("celery").hlen("unacked");
+    counts.query_async(redis).await.ok()
 }

@@ -1,14 +1,11 @@
-//! A database of a test's own, and a PostgreSQL of its own for a test that stops it.
-
-use std::process::Command;
+//! A database of a test's own.
 
 use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions, PgRow};
 use sqlx::{AssertSqlSafe, Connection as _, FromRow};
-use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::afterwards::afterwards;
-use crate::{root, service};
+use crate::service;
 
 /// A database without tables; it is dropped with the value.
 #[derive(Debug)]
@@ -111,73 +108,4 @@ async fn execute(url: &str, sql: String) -> Result<(), sqlx::Error> {
 fn with_database(url: &str, name: &str) -> String {
     let (server, _) = url.rsplit_once('/').expect("a URL of a database");
     format!("{server}/{name}")
-}
-
-/// A server to stop and start; it is erased with the value.
-#[derive(Debug)]
-pub struct PrivatePostgres {
-    home: TempDir,
-}
-
-impl PrivatePostgres {
-    /// Starts one on a free port.
-    ///
-    /// # Panics
-    /// It does not start.
-    pub fn start() -> Self {
-        let server = Self {
-            home: TempDir::new().expect("a directory can be made"),
-        };
-        server.restart();
-        server
-    }
-
-    /// Ends it with SIGKILL.
-    ///
-    /// # Panics
-    /// It cannot be ended.
-    pub fn kill(&self) {
-        self.services(&["kill", "postgres"]);
-    }
-
-    /// Starts it anew, on the same port and data.
-    ///
-    /// # Panics
-    /// It does not start.
-    pub fn restart(&self) {
-        self.services(&["up", "postgres"]);
-    }
-
-    /// The URL of its database `celeriac`.
-    ///
-    /// # Panics
-    /// It has never been started.
-    pub fn url(&self) -> String {
-        let env = self.services(&["env"]);
-        let line = env
-            .lines()
-            .find_map(|line| line.strip_prefix("export DATABASE_URL="));
-        line.expect("the server has been started").to_owned()
-    }
-
-    fn services(&self, args: &[&str]) -> String {
-        let output = Command::new(root().join("tests/services/services"))
-            .args(args)
-            .env("CELERIAC_HOME", self.home.path())
-            .output()
-            .expect("the script runs");
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let (said, complained) = (text(&output.stdout), text(&output.stderr));
-        assert!(
-            output.status.success(),
-            "services {args:?}\n{said}{complained}"
-        );
-        said
-    }
-}
-
-impl Drop for PrivatePostgres {
-    fn drop(&mut self) {
-        self.services(&["erase", "--force"]);
-    }
 }

@@ -57,8 +57,12 @@ impl Process {
     /// Not within [`PATIENCE`], or it has ended before.
     pub async fn says(&mut self, text: &str) {
         let deadline = std::time::Instant::now() + PATIENCE;
-        while !self.log().contains(text) {
-            let ended = self.child.try_wait().expect("a child can be waited for");
+        loop {
+            // Looked at before the log: what it said at its end counts.
+            let ended = self.has_ended();
+            if self.log().contains(text) {
+                return;
+            }
             let is_late = std::time::Instant::now() > deadline;
             assert!(
                 ended.is_none() && !is_late,
@@ -87,20 +91,12 @@ impl Process {
         self.child.wait().expect("a child can be waited for");
     }
 
-    /// Ends it and its children with SIGKILL, as a machine that loses power does.
+    /// How it has ended, if it has.
     ///
     /// # Panics
     /// It cannot be waited for.
-    pub fn kill_with_children(&mut self) {
-        let list = format!("/proc/{0}/task/{0}/children", self.id());
-        let children = std::fs::read_to_string(list).unwrap_or_default();
-        self.kill();
-        for child in children.split_whitespace() {
-            if let Some(pid) = child.parse().ok().and_then(Pid::from_raw) {
-                // It may have ended with its parent.
-                kill_process(pid, Signal::KILL).ok();
-            }
-        }
+    pub fn has_ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child can be waited for")
     }
 
     /// Waits for its end.

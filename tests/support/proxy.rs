@@ -8,6 +8,53 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+use uuid::Uuid;
+
+/// A port on which nobody listens, below the range from which the system takes the clients' own: a server that is away
+/// for a moment finds it free again.
+///
+/// # Panics
+/// There is none.
+pub fn free_port() -> u16 {
+    let random = || 20_000 + (Uuid::new_v4().as_u128() % 12_000) as u16;
+    let mut ports = std::iter::repeat_with(random).take(1000);
+    let port = ports.find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    port.expect("a free port can be had")
+}
+
+/// Passes connections on for as long as the value lives; then the port is closed and all connections are cut.
+#[derive(Debug)]
+pub struct OpenProxy {
+    _accepting: JoinSet<()>,
+}
+
+impl OpenProxy {
+    /// Listens on `port`, and passes connections on to this address.
+    ///
+    /// # Panics
+    /// The port is taken.
+    pub async fn start(port: u16, server: &str) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", port)).await;
+        let listener = listener.expect("the port is free");
+        let server = server.to_owned();
+        let mut accepting = JoinSet::new();
+        accepting.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((mut client, _)) = listener.accept().await {
+                let server = server.clone();
+                connections.spawn(async move {
+                    if let Ok(mut server) = TcpStream::connect(server).await {
+                        // Either side may end it.
+                        copy_bidirectional(&mut client, &mut server).await.ok();
+                    }
+                });
+            }
+        });
+        Self {
+            _accepting: accepting,
+        }
+    }
+}
 
 /// A port on which nobody listens.
 ///

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use redis::AsyncConnectionConfig;
 use redis::aio::MultiplexedConnection;
 use tempfile::TempDir;
 
@@ -56,8 +57,12 @@ impl PrivateRedis {
     /// It cannot be reached.
     pub async fn connect_to(&self, database: u8) -> MultiplexedConnection {
         let client = redis::Client::open(self.url(database)).expect("the URL is right");
+        // The machine may be busy with a compiler.
+        let patient = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(PATIENCE))
+            .set_response_timeout(Some(PATIENCE));
         client
-            .get_multiplexed_async_connection()
+            .get_multiplexed_async_connection_with_config(&patient)
             .await
             .expect("redis runs")
     }

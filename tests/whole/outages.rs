@@ -7,7 +7,7 @@ use celeriac::protocol::envelope::Envelope;
 use celeriac::protocol::state::State;
 use celeriac_tests::eventually::eventually;
 use celeriac_tests::pipeline::Pipeline;
-use celeriac_tests::postgres::PrivatePostgres;
+use celeriac_tests::private::PrivateServer;
 use celeriac_tests::process::PATIENCE;
 use celeriac_tests::sensor_file::{bad, drop_by_rename, good};
 use redis::AsyncCommands as _;
@@ -27,7 +27,7 @@ fn outage() -> Duration {
 
 #[tokio::test]
 async fn files_that_come_while_postgresql_is_away_are_late_and_nothing_else() {
-    let server = PrivatePostgres::start();
+    let server = PrivateServer::postgres();
     // A result then says how often its message was retried.
     let pipeline = Pipeline::on(&server, "result_extended = true\n").await;
     let (worker, _consumer, _producer) = (

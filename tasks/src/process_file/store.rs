@@ -161,8 +161,9 @@ pub(crate) struct Content {
     pub(crate) file_name: String,
 }
 
-/// Begins the transaction that loads a content. Its statements may take as long as a MB a second needs and a minute: a
-/// worker whose network has died must not hold the key for ever.
+/// Begins the transaction that loads a content. Its statements may take as long as a MB a second needs and a minute: no
+/// worker may hold the key for ever. (PostgreSQL does not look at this limit while a COPY waits for its client; of a
+/// client whose network has died it is told by the keepalives, see `settings`.)
 pub(crate) async fn begin(connection: &mut PgConnection, size_bytes: u64) -> Result<(), Error> {
     let limit_ms = 60_000 + size_bytes / 1000;
     let sql = sqlx::AssertSqlSafe(format!("begin; set local statement_timeout = {limit_ms}"));
