@@ -11,7 +11,7 @@ endif
 SERVICES := tests/services/services
 
 .DEFAULT_GOAL := menu
-.PHONY: menu demo test faults-pipeline check fmt up down status
+.PHONY: menu demo test faults-pipeline guarantees check fmt up down status
 
 menu: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ test: ## every test, with real services (installs what is missing)
 
 faults-pipeline: ## all crash tests of the pipeline (tests/faults/README.md)
 	@CELERIAC_FAULTS=full tests/run --test faults
+
+guarantees: ## break the guarded lines, one at a time: the test of each must fail (docs/guarantees.md)
+	@tests/guarantees/run
 
 check: ## formatting, lints, licences, docs and the tests of the wire code; no services
 	@$(SERVICES) install build

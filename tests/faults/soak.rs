@@ -75,7 +75,7 @@ async fn soak() {
     let until = Instant::now() + Duration::from_secs(seconds.into());
     let dropping = drop_files(Files::new(pipeline.data()), Random::new(!seed), until);
     let (files, ()) = tokio::join!(dropping, nemesis.rage(&mut pipeline, until));
-    nemesis.diary.note(format!("{} files", files.all().len()));
+    nemesis.diary.note(&format!("{} files", files.all().len()));
     pipeline.check(&files).await;
     assert!(nemesis.diary.lines.len() > 2, "nothing has been killed");
 }
@@ -145,7 +145,7 @@ impl Nemesis {
             wait_ms(&mut self.random, 4000).await;
             self.all_programs_run();
             let victims = self.victims();
-            self.diary.note(format!("kill {victims:?}"));
+            self.diary.note(&format!("kill {victims:?}"));
             for victim in &victims {
                 self.kill(pipeline, *victim).await;
             }
@@ -153,7 +153,7 @@ impl Nemesis {
             for victim in &victims {
                 self.revive(pipeline, *victim).await;
             }
-            self.diary.note("all are started again".to_owned());
+            self.diary.note("all are started again");
         }
     }
 
@@ -225,7 +225,7 @@ impl Diary {
         }
     }
 
-    fn note(&mut self, what: String) {
+    fn note(&mut self, what: &str) {
         let seconds = self.start.elapsed().as_secs_f32();
         self.lines.push(format!("{seconds:7.2} {what}"));
     }

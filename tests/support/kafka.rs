@@ -90,16 +90,6 @@ impl Topic {
         &self.at.servers
     }
 
-    /// The port of the Kafka that has it.
-    ///
-    /// # Panics
-    /// Its address has none.
-    pub fn server_port(&self) -> u16 {
-        let servers = service("KAFKA_BOOTSTRAP_SERVERS");
-        let (_, port) = servers.rsplit_once(':').expect("host:port");
-        port.parse().expect("a port")
-    }
-
     /// Puts records behind each other that have these values and no key.
     ///
     /// # Panics

@@ -91,6 +91,22 @@ impl Process {
         self.child.wait().expect("a child can be waited for");
     }
 
+    /// Ends it and its children with SIGKILL, as a machine that loses power does.
+    ///
+    /// # Panics
+    /// It cannot be waited for.
+    pub fn kill_with_children(&mut self) {
+        let list = format!("/proc/{0}/task/{0}/children", self.id());
+        let children = std::fs::read_to_string(list).unwrap_or_default();
+        self.kill();
+        for child in children.split_whitespace() {
+            if let Some(pid) = child.parse().ok().and_then(Pid::from_raw) {
+                // It may have ended with its parent.
+                kill_process(pid, Signal::KILL).ok();
+            }
+        }
+    }
+
     /// How it has ended, if it has.
     ///
     /// # Panics

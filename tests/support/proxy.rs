@@ -56,48 +56,6 @@ impl OpenProxy {
     }
 }
 
-/// A port on which nobody listens.
-///
-/// # Panics
-/// There is none.
-pub fn free_port() -> u16 {
-    let bound = std::net::TcpListener::bind(("127.0.0.1", 0));
-    let address = bound.and_then(|listener| listener.local_addr());
-    address.expect("a free port can be had").port()
-}
-
-/// Passes connections on for as long as the value lives; then the port is closed and all connections are cut.
-#[derive(Debug)]
-pub struct OpenProxy {
-    _accepting: JoinSet<()>,
-}
-
-impl OpenProxy {
-    /// Listens on `port`, and passes connections on to `server_port`.
-    ///
-    /// # Panics
-    /// The port is taken.
-    pub async fn start(port: u16, server_port: u16) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", port)).await;
-        let listener = listener.expect("the port is free");
-        let mut accepting = JoinSet::new();
-        accepting.spawn(async move {
-            let mut connections = JoinSet::new();
-            while let Ok((mut client, _)) = listener.accept().await {
-                connections.spawn(async move {
-                    if let Ok(mut server) = TcpStream::connect(("127.0.0.1", server_port)).await {
-                        // Either side may end it.
-                        copy_bidirectional(&mut client, &mut server).await.ok();
-                    }
-                });
-            }
-        });
-        Self {
-            _accepting: accepting,
-        }
-    }
-}
-
 /// Passes connections on, until a request contains the word.
 #[derive(Debug)]
 pub struct SwallowingProxy {
