@@ -59,7 +59,11 @@ async fn what_a_killed_worker_held_runs_in_pythons_worker_and_the_other_way_roun
     let mut python = fleet.python("python", VISIBILITY_TIMEOUT_SECS).await;
     fleet.ends(&result).await;
 
+    // Acknowledged, or it would be taken for the next one.
+    fleet.holds(0).await;
     let result = fleet.nap(60.0).await;
+    // Said when it is in `unacked`: before that, a Python worker that is killed loses it.
+    python.says(&format!("[{}] received", result.id())).await;
     fleet.holds(1).await;
     python.kill();
     let mut second = fleet.worker("second").await;
