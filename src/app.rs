@@ -19,7 +19,6 @@ pub(crate) const NAME: &str = "worker.tasks";
 /// A setting that cannot be used.
 pub(crate) fn build(loaded: &Loaded) -> anyhow::Result<App> {
     let settings = options::settings(&loaded.options, loaded)?;
-    let every_core = || std::thread::available_parallelism().map_or(1, usize::from);
     let slots = loaded
         .settings
         .worker_concurrency
@@ -27,6 +26,11 @@ pub(crate) fn build(loaded: &Loaded) -> anyhow::Result<App> {
     let ingest = ingest(&settings, u32::try_from(slots).unwrap_or(u32::MAX))?;
     let builder = App::builder(NAME, loaded.settings.clone());
     Ok(sensor_tasks::register(builder, Arc::new(ingest)).build()?)
+}
+
+/// How much is done at a time unless the settings say otherwise: one thing for each CPU.
+pub(crate) fn every_core() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// What the tasks share, for whoever runs one or reads the ledger. Must be called within a runtime.

@@ -3,16 +3,13 @@
 //! Elsewhere: P2 itself is a row of `tests/whole/outages.rs`; a lost answer to COMMIT (P7), a terminated backend, a
 //! read-only server (P4), missing tables (P5) and constraints (P6) are rows of `tasks/tests/services`.
 
-use celeriac_tests::eventually::eventually;
 use celeriac_tests::files::Files;
 use celeriac_tests::pipeline::Pipeline;
 use celeriac_tests::private::PrivateServer;
-use celeriac_tests::process::PATIENCE;
 use rustix::process::Signal;
 use sqlx::{Connection as _, PgConnection};
 
 use crate::Row;
-use crate::worker::COPIED;
 
 pub(crate) fn rows() -> Vec<Row> {
     vec![
@@ -40,10 +37,7 @@ async fn killed_in_mid_transaction() {
         pipeline.consumer().await,
         pipeline.producer().await,
     );
-    eventually("rows are copied", PATIENCE, async || {
-        (pipeline.database.number(COPIED).await > 0).then_some(())
-    })
-    .await;
+    pipeline.has_copied_more_than(0).await;
     server.kill();
     files.drop_good("during.csv", 2, 50);
     files.drop_bad("bad.csv", 3);
@@ -84,10 +78,7 @@ async fn a_silent_worker() {
     files.drop_good("large.csv", 1, 300_000);
     pipeline.send("large.csv", "large").await;
     let silent = pipeline.worker("silent").await;
-    eventually("rows are copied", PATIENCE, async || {
-        (pipeline.database.number(COPIED).await > 0).then_some(())
-    })
-    .await;
+    pipeline.has_copied_more_than(0).await;
     silent.signal(Signal::STOP);
     let mut next = pipeline.worker("next").await;
     next.says("process_file_task[large] received").await;

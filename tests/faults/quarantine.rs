@@ -61,14 +61,8 @@ fn without_signal(pipeline: &Pipeline) -> Process {
     shell
         .args(["-c", "trap '' XFSZ; exec \"$@\"", "-"])
         .arg(worker.get_program())
-        .args(worker.get_args())
-        .current_dir(pipeline.directory());
-    for (name, value) in worker.get_envs() {
-        match value {
-            Some(value) => shell.env(name, value),
-            None => shell.env_remove(name),
-        };
-    }
+        .args(worker.get_args());
+    pipeline.prepare(&mut shell);
     Process::start(pipeline.directory(), Role::Worker.name(), &mut shell)
 }
 

@@ -3,10 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use celeriac_tests::eventually::eventually;
+use celeriac_tests::copying::NO_COMMIT;
 use celeriac_tests::files::Files;
 use celeriac_tests::pipeline::{Pipeline, Role};
-use celeriac_tests::process::PATIENCE;
 use uuid::Uuid;
 
 use crate::Row;
@@ -18,13 +17,6 @@ const SETTINGS: &str = "[broker_transport_options]
 visibility_timeout = 2
 unacked_restore_interval = 0.5
 ";
-
-/// Rows that have been sent to PostgreSQL, and are not committed.
-pub(crate) const COPIED: &str = "select coalesce(max(tuples_processed), 0) from pg_stat_progress_copy \
-    where datname = current_database()";
-
-/// Aggregates are written behind the rows: while this lock is held nothing can be committed, however slow a test is.
-const NO_COMMIT: &str = "begin; lock table aggregated_metrics";
 
 pub(crate) fn rows() -> Vec<Row> {
     vec![
@@ -48,27 +40,10 @@ async fn killed_in_mid_copy() {
         let mut worker = pipeline.worker(&format!("worker{number}")).await;
         let least =
             i64::try_from(Uuid::new_v4().as_u128() % u128::from(rows)).expect("it is small");
-        eventually("rows are copied", PATIENCE, async || {
-            (pipeline.database.number(COPIED).await > least).then_some(())
-        })
-        .await;
+        pipeline.has_copied_more_than(least).await;
         worker.kill();
         drop(blocker);
-        let alive = "select count(*) from pg_stat_activity where datname = current_database() \
-            and application_name = 'celeriac'";
-        eventually(
-            "PostgreSQL has noticed",
-            Duration::from_secs(5),
-            async || (pipeline.database.number(alive).await == 0).then_some(()),
-        )
-        .await;
-        let visible =
-            "select (select count(*) from raw_sensor_data) + (select count(*) from ingest_content)";
-        assert_eq!(
-            pipeline.database.number(visible).await,
-            0,
-            "killed after {least} rows"
-        );
+        pipeline.has_nothing_of_it(Duration::from_secs(5)).await;
     }
     let _last = pipeline.worker("last").await;
     pipeline.check(&files).await;

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use celeriac::protocol::envelope::Envelope;
+use celeriac_tests::copying::NO_COMMIT;
 use celeriac_tests::eventually::eventually;
 use celeriac_tests::pipeline::Pipeline;
 use celeriac_tests::process::PATIENCE;
@@ -28,31 +29,12 @@ async fn a_worker_killed_in_mid_copy_leaves_no_row_and_the_next_one_loads_them_o
     drop_by_rename(&pipeline.data(), "a.csv", good(1, rows));
     let _consumer = pipeline.consumer().await;
     let mut first = pipeline.worker("first").await;
-    // The aggregates are written behind the rows: however slow this test is, the worker cannot commit before it.
-    let lock = "begin; lock table aggregated_metrics";
-    let blocker = pipeline.database.session(lock).await;
+    let blocker = pipeline.database.session(NO_COMMIT).await;
     pipeline.topic.produce([Some(RECORD)]).await;
-    let copied = "select coalesce(max(tuples_processed), 0) from pg_stat_progress_copy \
-        where datname = current_database()";
-    eventually("rows are copied", PATIENCE, async || {
-        (pipeline.database.number(copied).await > 0).then_some(())
-    })
-    .await;
+    pipeline.has_copied_more_than(0).await;
     first.kill();
     drop(blocker);
-    let gone = "select count(*) from pg_stat_activity where datname = current_database() \
-        and application_name = 'celeriac'";
-    eventually("PostgreSQL has noticed", PATIENCE, async || {
-        (pipeline.database.number(gone).await == 0).then_some(())
-    })
-    .await;
-    let visible =
-        "select (select count(*) from raw_sensor_data) + (select count(*) from ingest_content)";
-    assert_eq!(
-        pipeline.database.number(visible).await,
-        0,
-        "nothing of it is there"
-    );
+    pipeline.has_nothing_of_it(PATIENCE).await;
 
     let second = pipeline.worker("second").await;
     let ledger = pipeline.ledger_of(1).await;

@@ -70,17 +70,10 @@ fn shell(pipeline: &Pipeline, script: &str) -> Command {
         programs.display(),
         std::env::var("PATH").expect("a PATH")
     );
-    let ours = pipeline.command([]);
     let mut command = Command::new("bash");
-    command.args(["-euo", "pipefail", "-c", script]);
-    for (name, value) in ours.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
+    pipeline.prepare(&mut command);
     command
-        .current_dir(pipeline.directory())
+        .args(["-euo", "pipefail", "-c", script])
         .env("PATH", path)
         .env("CELERIAC_PYTHON", service("CELERIAC_PYTHON"))
         .env("PYTHONDONTWRITEBYTECODE", "1");

@@ -94,10 +94,9 @@ impl Command for Ingest {
             .flatten()
             .cloned()
             .collect::<Vec<_>>();
-        let every_core = || std::thread::available_parallelism().map_or(1, usize::from);
         let jobs = matches
             .get_one::<u32>("jobs")
-            .map_or_else(every_core, |jobs| *jobs as usize);
+            .map_or_else(app::every_core, |jobs| *jobs as usize);
         let is_dry_run = matches.get_flag("dry_run");
         let is_json = matches.get_flag("json");
         Box::pin(async move {

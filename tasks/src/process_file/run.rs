@@ -64,7 +64,7 @@ pub enum Examination {
 /// Judges the file at `file_path` without writing anything, in a database or elsewhere.
 ///
 /// # Errors
-/// The disk's, and a file that does not stop changing.
+/// The disk's, and [`Error::FileChanged`].
 pub async fn examine(
     ingest: &Ingest,
     file_path: &str,

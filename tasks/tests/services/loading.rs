@@ -1,5 +1,6 @@
 //! Good files, duplicates, and what is in the tables.
 
+use serde_json::Value;
 use sha2::Digest as _;
 use sqlx::Row;
 
@@ -186,10 +187,8 @@ async fn a_file_that_is_gone_is_recorded_once() {
     assert_eq!(world.result(&path, "t1").await["status"], "loaded");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_file_written_to_while_it_is_loaded_is_read_again() {
-    let world = World::new().await;
-    let path = world.drop_file("a.csv", csv(100, 1));
+/// The task's result when `write` is called between its two readings: after it has judged the file, and before it loads.
+async fn result_when_written_to(world: &World, path: &str, write: impl FnOnce()) -> Value {
     let mut blocker = world.db.begin().await.expect("a transaction");
     sqlx::raw_sql("lock table ingest_content in share mode")
         .execute(&mut *blocker)
@@ -202,10 +201,19 @@ async fn a_file_written_to_while_it_is_loaded_is_read_again() {
             world.number(waiting).await == 1
         })
         .await;
-        world.drop_file("a.csv", csv(200, 1));
+        write();
         blocker.commit().await.expect("it is open");
     };
-    let (result, ()) = tokio::join!(world.result(&path, "t"), writing);
+    let (result, ()) = tokio::join!(world.result(path, "t"), writing);
+    result
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_written_to_while_it_is_loaded_is_read_again() {
+    let world = World::new().await;
+    let path = world.drop_file("a.csv", csv(100, 1));
+    let write = || drop(world.drop_file("a.csv", csv(200, 1)));
+    let result = result_when_written_to(&world, &path, write).await;
     assert_eq!(
         (&result["status"], &result["rows"]),
         (&"loaded".into(), &200.into())
@@ -220,27 +228,15 @@ async fn a_file_changed_without_a_trace_in_its_times_is_read_again() {
     let path = world.drop_file("a.csv", csv(100, 1));
     let time = std::fs::metadata(&path).expect("it is there").modified();
     let other = csv(100, 1).replace(".1,", ".2,");
-    let mut blocker = world.db.begin().await.expect("a transaction");
-    sqlx::raw_sql("lock table ingest_content in share mode")
-        .execute(&mut *blocker)
-        .await
-        .expect("a lock");
-    let writing = async {
-        let waiting = "select count(*) from pg_locks l join pg_database d on d.oid = l.database \
-            where not granted and datname = current_database()";
-        crate::world::eventually("the worker has judged the file", async || {
-            world.number(waiting).await == 1
-        })
-        .await;
+    let write = || {
         // In place, of the same size, and with the time set back, as a restore from a backup may do it.
         let file = std::fs::File::options().write(true).open(&path);
         let mut file = file.expect("it is there");
         std::io::Write::write_all(&mut file, other.as_bytes()).expect("room");
         file.set_modified(time.expect("a time"))
             .expect("it is ours");
-        blocker.commit().await.expect("it is open");
     };
-    let (result, ()) = tokio::join!(world.result(&path, "t"), writing);
+    let result = result_when_written_to(&world, &path, write).await;
     assert_eq!(result["status"], "loaded");
     let of_the_other = "select count(*) from raw_sensor_data \
         where extract(epoch from ts) - floor(extract(epoch from ts)) = 0.2";
