@@ -11,7 +11,7 @@ endif
 SERVICES := tests/services/services
 
 .DEFAULT_GOAL := menu
-.PHONY: menu demo test faults-pipeline guarantees check fmt up down status
+.PHONY: menu demo test workers faults faults-pipeline guarantees check fmt up down status
 
 menu: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,12 @@ faults-pipeline: ## all crash tests of the pipeline (tests/faults/README.md)
 
 guarantees: ## break the guarded lines, one at a time: the test of each must fail (docs/guarantees.md)
 	@tests/guarantees/run
+
+workers: ## the release builds of the workers that harnesses drive
+	cargo build --release --locked -p celeriac-test-workers
+
+faults: workers ## break everything around a worker: the shared fault harness (tests/harness/faults)
+	@tests/harness/faults $(SCENARIOS) $(TIMES)
 
 check: ## formatting, lints, licences, docs and the tests of the wire code; no services
 	@$(SERVICES) install build

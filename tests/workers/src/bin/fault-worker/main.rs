@@ -1,0 +1,82 @@
+//! The worker that a fault harness breaks: `fault-worker worker -l info`.
+//!
+//! The harness hands over `FAULT_BROKER_URL`, `FAULT_BACKEND_URL`, `FAULT_SINK_URL`, `FAULT_VISIBILITY_TIMEOUT` (seconds),
+//! `FAULT_CONCURRENCY` and `FAULT_WORKER_NAME`, and asks for late acks. Everything else is the product's default.
+
+#![expect(
+    non_local_definitions,
+    reason = "the celery crate's macro writes its impl into a const"
+)]
+
+mod sink;
+mod tasks;
+
+use std::env;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use celeriac::App;
+use celeriac_cli::{Loaded, Program};
+
+use sink::Sink;
+
+/// What the harness calls it, and what Celery does.
+const VARIABLES: [(&str, &str); 4] = [
+    ("FAULT_BROKER_URL", "CELERY_BROKER_URL"),
+    ("FAULT_BACKEND_URL", "CELERY_RESULT_BACKEND"),
+    ("FAULT_CONCURRENCY", "CELERY_WORKER_CONCURRENCY"),
+    ("FAULT_WORKER_NAME", "CELERY_WORKER_HOSTNAME"),
+];
+
+fn main() -> ExitCode {
+    if let Some(mut again) = with_celerys_names() {
+        let error = again.exec();
+        drop(std::io::Write::write_fmt(
+            &mut std::io::stderr(),
+            format_args!("Error: cannot start with the environment of the harness: {error}\n"),
+        ));
+        return ExitCode::FAILURE;
+    }
+    celeriac_cli::main(Program {
+        name: "fault-worker",
+        version: env!("CARGO_PKG_VERSION"),
+        about: "Runs the tasks of the fault harness",
+        app_names: &["fault"],
+        tables: &[],
+        build_app: Box::new(build),
+        worker_options: Vec::new(),
+        commands: Vec::new(),
+    })
+}
+
+/// This program once more, with the variables that the command line reads; `None`: they are set.
+fn with_celerys_names() -> Option<Command> {
+    let mut command = Command::new(env::current_exe().ok()?);
+    command.args(env::args_os().skip(1));
+    let mut is_needed = false;
+    for (ours, celerys) in VARIABLES {
+        if let Some(value) = env::var_os(ours)
+            && env::var_os(celerys).as_ref() != Some(&value)
+        {
+            command.env(celerys, value);
+            is_needed = true;
+        }
+    }
+    is_needed.then_some(command)
+}
+
+fn build(loaded: &Loaded) -> anyhow::Result<App> {
+    let mut settings = loaded.settings.clone();
+    settings.task_acks_late = true;
+    if let Ok(seconds) = env::var("FAULT_VISIBILITY_TIMEOUT") {
+        let seconds = seconds.parse().context("FAULT_VISIBILITY_TIMEOUT")?;
+        let timeout = Duration::try_from_secs_f64(seconds).context("FAULT_VISIBILITY_TIMEOUT")?;
+        settings.broker_transport_options.visibility_timeout = timeout;
+    }
+    let sink = env::var("FAULT_SINK_URL").context("FAULT_SINK_URL is not set")?;
+    let app = App::builder("fault", settings).manage(Arc::new(Sink::new(&sink)?));
+    Ok(tasks::register(app).build()?)
+}
