@@ -3,7 +3,7 @@
 //! While a worker runs, what it owes the broker or the backend is tried without end. A stop must come to
 //! an end even when they are away, so it grants all that is still to be done a few seconds together.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
@@ -17,41 +17,31 @@ const LONGEST: Duration = Duration::from_secs(5);
 /// How long a stopping worker tries to reach a server that is away.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
-/// An outage is mentioned at most this often.
+/// An outage is mentioned at most this often, by whoever meets it.
 const MENTION_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A growing, jittered wait.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     next: Duration,
-    mentioned: Option<Instant>,
 }
 
 impl Backoff {
     pub(crate) fn new() -> Self {
-        Self {
-            next: FIRST,
-            mentioned: None,
-        }
-    }
-
-    /// Whether the trouble is worth a line now.
-    pub(crate) fn is_worth_mentioning(&mut self) -> bool {
-        let due = self
-            .mentioned
-            .is_none_or(|mentioned| mentioned.elapsed() >= MENTION_INTERVAL);
-        if due {
-            self.mentioned = Some(Instant::now());
-        }
-        due
+        Self { next: FIRST }
     }
 
     /// Waits before the next try; `false`: the worker is stopping, and has tried for long enough.
     pub(crate) async fn wait(&mut self, patience: &Patience) -> bool {
-        let wait = self.next.mul_f64(rand::random_range(0.5..1.0));
+        let wait = jittered(self.next);
         self.next = (self.next * 2).min(LONGEST);
         patience.wait(wait).await
     }
+}
+
+/// A wait that differs from worker to worker, so that a fleet does not come back all at once.
+pub(crate) fn jittered(wait: Duration) -> Duration {
+    wait.mul_f64(rand::random_range(0.5..1.0))
 }
 
 /// Waits; `false` when told to end.
@@ -68,6 +58,7 @@ pub(crate) async fn pause(wait: Duration, end: &CancellationToken) -> bool {
 pub(crate) struct Patience {
     stopping: CancellationToken,
     deadline: Arc<OnceLock<Instant>>,
+    mentioned: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Patience {
@@ -76,7 +67,21 @@ impl Patience {
         Self {
             stopping,
             deadline: Arc::default(),
+            mentioned: Arc::default(),
         }
+    }
+
+    /// Whether an outage is worth a line now; all parts of a worker share the lines.
+    pub(crate) fn is_worth_mentioning(&self) -> bool {
+        let mut mentioned = self
+            .mentioned
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let is_due = mentioned.is_none_or(|mentioned| mentioned.elapsed() >= MENTION_INTERVAL);
+        if is_due {
+            *mentioned = Some(Instant::now());
+        }
+        is_due
     }
 
     async fn wait(&self, wait: Duration) -> bool {

@@ -37,7 +37,7 @@ pub use executor::{BlockingError, blocking};
 pub use failpoint::{FAILPOINTS, FailpointError, check_failpoint, failpoint};
 pub use handler::{Handler, Invocation, Outcome, Retry, TaskOptions};
 pub use shutdown::Shutdown;
-pub use worker::{Worker, WorkerError, WorkerOptions};
+pub use worker::{Succession, Worker, WorkerError, WorkerOptions};
 
 /// The version of the engine, as the banner shows it.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

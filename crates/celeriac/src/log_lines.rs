@@ -113,6 +113,13 @@ impl Subject {
             "Task {name}[{id}] was taken over by another worker, or removed from the broker; its run here is cancelled");
     }
 
+    /// A task whose earlier starts have ended in the death of the worker.
+    pub(crate) fn runs_alone(&self) {
+        let Self { name, id } = self;
+        warn!(task_name = name.as_str(), task_id = id.as_str();
+            "Task {name}[{id}] runs alone: a worker died while it ran");
+    }
+
     pub(crate) fn internal_error(&self, text: &str) {
         let Self { name, id } = self;
         error!(task_name = name.as_str(), task_id = id.as_str(); "Task {name}[{id}] INTERNAL ERROR: {text}");

@@ -9,15 +9,16 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{Mutex, Semaphore, mpsc};
+use tokio::sync::{Mutex, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use uuid::Uuid;
 
 use crate::app::App;
 use crate::backoff::Patience;
 use crate::consumer::held::Held;
-use crate::consumer::{Consumer, Outlets, ReadySender, lease, timer};
+use crate::consumer::{Consumer, Outlets, ReadySender, Slots, lease, neighbours, timer};
 use crate::executor::{Executor, Ready, Request};
 use crate::shutdown::Shutdown;
 use crate::transport::{Delivery, Error, QueueEnd};
@@ -34,6 +35,17 @@ pub struct WorkerOptions {
     pub concurrency: usize,
     /// The queues to consume from.
     pub queues: Vec<String>,
+    /// What the parent of a supervised worker knows; nothing otherwise.
+    pub succession: Succession,
+}
+
+/// Under a parent that restarts it: who this worker is, and whose place it takes.
+#[derive(Debug, Clone, Default)]
+pub struct Succession {
+    /// The name under which it claims messages; a random one otherwise.
+    pub worker: Option<Uuid>,
+    /// Workers that have ended without a clean stop, beyond doubt: what they held is given back at once.
+    pub predecessors: Vec<Uuid>,
 }
 
 /// Why a worker has ended by itself.
@@ -75,20 +87,31 @@ impl Worker {
     /// # Errors
     /// [`WorkerError::Broker`]: the settings limit the tries to reach the broker, and they are used up.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), WorkerError> {
+        if let Some(worker) = self.options.succession.worker {
+            self.app.transport().identify(worker);
+        }
         let (requests, incoming) = mpsc::channel(CHANNEL_CAPACITY);
         let ready = ReadySender {
             requests,
             stopping: shutdown.stopping().clone(),
         };
         let (timed, timed_incoming) = mpsc::channel(CHANNEL_CAPACITY);
-        let running = self.start(&shutdown, incoming, ready.clone(), timed_incoming);
+        let (busy, free) = watch::channel(0);
+        let running = self.start(&shutdown, busy, incoming, ready.clone(), timed_incoming);
         let consumer = Consumer::new(
             self.app.clone(),
             self.options.hostname.clone(),
             self.options.queues.clone(),
             Arc::new(Semaphore::new(self.prefetch())),
             running.held.clone(),
-            Outlets { ready, timed },
+            Outlets {
+                ready,
+                timed,
+                slots: Slots {
+                    busy: free,
+                    count: self.options.concurrency.max(1),
+                },
+            },
             shutdown.clone(),
         );
         let ended = consumer.run().await;
@@ -100,6 +123,7 @@ impl Worker {
     fn start(
         &self,
         shutdown: &Shutdown,
+        busy: watch::Sender<usize>,
         incoming: mpsc::Receiver<Request>,
         ready: ReadySender,
         timed: mpsc::Receiver<timer::Timed>,
@@ -114,6 +138,12 @@ impl Worker {
             held.clone(),
             released.clone(),
         ));
+        tracker.spawn(neighbours::watch(
+            self.app.clone(),
+            held.clone(),
+            self.options.succession.predecessors.clone(),
+            released.clone(),
+        ));
         tracker.spawn(lease::restore(self.app.clone(), stopping.clone()));
         let timer = tracker.spawn(timer::run(timed, ready, held.clone()));
         let ready: Ready = Arc::new(Mutex::new(incoming));
@@ -124,6 +154,8 @@ impl Worker {
             stopping,
             cold: shutdown.cold_token().clone(),
             patience,
+            company: Arc::default(),
+            busy,
         };
         let slots = 1..=self.options.concurrency.max(1);
         let slots = slots
@@ -174,6 +206,9 @@ impl Running {
         self.released.cancel();
         self.tracker.close();
         self.tracker.wait().await;
+        if let Err(error) = self.app.transport().leave().await {
+            log::debug!("could not say goodbye: {error}");
+        }
         log::info!("{ran} task(s) have run on {}", self.app.name());
     }
 }

@@ -44,12 +44,7 @@ impl RedisBackend {
     }
 
     async fn read(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
-        let mut connection = self.connection.get().await?;
-        let stored = redis::cmd("GET")
-            .arg(key)
-            .query_async(&mut connection)
-            .await;
-        self.connection.check(stored).await
+        self.connection.ask(redis::cmd("GET").arg(key)).await
     }
 }
 
@@ -79,9 +74,7 @@ impl ResultBackend for RedisBackend {
         }
         .ignore();
         pipe.cmd("PUBLISH").arg(&key).arg(&document).ignore();
-        let mut connection = self.connection.get().await?;
-        let written = pipe.query_async::<()>(&mut connection).await;
-        self.connection.check(written).await
+        self.connection.ask(&pipe).await
     }
 
     async fn get(&self, task_id: &str) -> Result<Option<TaskMeta>, Error> {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
+use super::neighbours::DOUBTFUL_AFTER;
 use crate::app::App;
 use crate::backoff::{Backoff, Patience};
 use crate::transport::{Delivery, Error, QueueEnd, Unsettled};
@@ -20,6 +21,8 @@ pub(crate) struct Held {
     app: App,
     patience: Patience,
     claims: Arc<Mutex<HashMap<String, Claim>>>,
+    /// When everything that is held was last known to be ours.
+    confirmed: Arc<Mutex<Instant>>,
 }
 
 /// One message that is held.
@@ -45,7 +48,7 @@ impl Claim {
 enum Settlement<'a> {
     Ack,
     Requeue(QueueEnd),
-    DeadLetter(&'a str),
+    DeadLetter { id: &'a str, reason: &'a str },
 }
 
 impl Held {
@@ -54,7 +57,21 @@ impl Held {
             app,
             patience,
             claims: Arc::default(),
+            confirmed: Arc::new(Mutex::new(Instant::now())),
         }
+    }
+
+    /// For how long to try what the broker does not take.
+    pub(crate) fn patience(&self) -> &Patience {
+        &self.patience
+    }
+
+    /// Takes note of an answered beat: at this time nobody had taken us for dead.
+    pub(crate) fn confirm(&self, at: Instant) {
+        *self
+            .confirmed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = at;
     }
 
     /// Takes note of a delivery. The token is cancelled when another worker takes it over.
@@ -78,8 +95,8 @@ impl Held {
         self.renew_these(&tags).await
     }
 
-    /// Whether a message may be settled. Without a renewal for as long as the visibility timeout (the
-    /// process was stopped, the broker was away) another worker may have it: then the broker is asked.
+    /// Whether a message may be settled. Without a beat or a renewal for some seconds (the process was stopped, the
+    /// broker was away) another worker may have it: then the broker is asked.
     pub(crate) async fn is_still_ours(&self, delivery: &Delivery) -> bool {
         let mut backoff = Backoff::new();
         while self.is_doubtful(delivery.tag()) {
@@ -108,8 +125,9 @@ impl Held {
         self.settle(deliveries, &Settlement::Requeue(end)).await
     }
 
-    pub(crate) async fn dead_letter(&self, delivery: Delivery, reason: &str) {
-        self.settle(vec![delivery], &Settlement::DeadLetter(reason))
+    /// Keeps a message that nobody can run; the id is the message's, if it has one.
+    pub(crate) async fn dead_letter(&self, delivery: Delivery, id: &str, reason: &str) {
+        self.settle(vec![delivery], &Settlement::DeadLetter { id, reason })
             .await;
     }
 
@@ -131,10 +149,14 @@ impl Held {
     }
 
     fn is_doubtful(&self, tag: &str) -> bool {
-        let timeout = self.visibility_timeout();
+        let beaten = *self
+            .confirmed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let timeout = DOUBTFUL_AFTER.min(self.visibility_timeout());
         let claims = self.claims();
         let claim = claims.get(tag);
-        claim.is_some_and(|claim| claim.confirmed.elapsed() >= timeout)
+        claim.is_some_and(|claim| claim.confirmed.max(beaten).elapsed() >= timeout)
     }
 
     fn visibility_timeout(&self) -> Duration {
@@ -160,7 +182,7 @@ impl Held {
                 // The try before may have settled them, and only its answer was lost.
                 Ok(_) => break count,
                 Err(unsettled) => {
-                    if backoff.is_worth_mentioning() {
+                    if self.patience.is_worth_mentioning() {
                         log::warn!(
                             "the broker does not take our settlement, trying again: {}",
                             unsettled.error
@@ -193,8 +215,11 @@ impl Held {
         match settlement {
             Settlement::Ack => transport.ack(deliveries).await,
             Settlement::Requeue(end) => transport.requeue(deliveries, *end).await,
-            Settlement::DeadLetter(reason) => match deliveries.pop() {
-                Some(delivery) => transport.dead_letter(delivery, reason).await.map(|()| 1),
+            Settlement::DeadLetter { id, reason } => match deliveries.pop() {
+                Some(delivery) => {
+                    let kept = transport.dead_letter(delivery, id, reason).await;
+                    kept.map(|()| 1)
+                }
                 None => Ok(0),
             },
         }

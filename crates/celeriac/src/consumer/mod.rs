@@ -5,22 +5,24 @@
 //! - `held`: everything that we hold, and settling it.
 //! - `timer`: what waits for its time.
 //! - `lease`: renewing what is held, restoring what others have left.
+//! - `neighbours`: saying that we live, and taking over from who does not.
 //!
 //! Counterpart: `celery/worker/consumer/consumer.py` @ 5.7.0.
 
 pub(crate) mod held;
 pub(crate) mod lease;
+pub(crate) mod neighbours;
 mod strategy;
 pub(crate) mod timer;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
-use crate::backoff::pause;
+use crate::backoff::{jittered, pause};
 use crate::executor::Request;
 use crate::shutdown::Shutdown;
 use crate::transport::{Error, MAX_TAKE, QueueEnd};
@@ -34,6 +36,12 @@ const RETRY_STEP: Duration = Duration::from_secs(2);
 /// The longest wait between two tries.
 const RETRY_LONGEST: Duration = Duration::from_secs(30);
 
+/// The longest time without looking whether the broker is back.
+const LOOK_AGAIN: Duration = Duration::from_secs(4);
+
+/// What is added to the wait after each take that failed.
+const FAILURE_STEP: Duration = Duration::from_secs(1);
+
 /// The message loop of one worker.
 #[derive(Debug)]
 pub(crate) struct Consumer {
@@ -42,6 +50,7 @@ pub(crate) struct Consumer {
     queues: Vec<String>,
     /// How many messages may be held beside those that wait for their time.
     prefetch: Arc<Semaphore>,
+    slots: Slots,
     held: Held,
     strategy: Strategy,
     /// Takes that have failed in a row.
@@ -49,11 +58,40 @@ pub(crate) struct Consumer {
     shutdown: Shutdown,
 }
 
+/// A slot that is busy for longer than this is not about to be free.
+const BUSY: Duration = Duration::from_millis(5);
+
+/// How often a worker without a free slot looks for messages while others may take them.
+const FULL_LOOK: Duration = Duration::from_secs(5);
+
+/// How many slots are busy, of how many.
+#[derive(Debug, Clone)]
+pub(crate) struct Slots {
+    pub(crate) busy: watch::Receiver<usize>,
+    pub(crate) count: usize,
+}
+
+impl Slots {
+    async fn one_is_free(&mut self) {
+        let count = self.count;
+        // The sender lives as long as the slots.
+        self.busy.wait_for(|busy| *busy < count).await.ok();
+    }
+
+    async fn stay_busy(&mut self) -> bool {
+        tokio::time::timeout(BUSY, self.one_is_free())
+            .await
+            .is_err()
+    }
+}
+
 /// Where the consumer's messages go.
 #[derive(Debug, Clone)]
 pub(crate) struct Outlets {
     pub(crate) ready: ReadySender,
     pub(crate) timed: mpsc::Sender<Timed>,
+    /// How much of it is in use.
+    pub(crate) slots: Slots,
 }
 
 /// The way to the slots. Full channels must not hold up a stop: the slots take no more then.
@@ -93,6 +131,7 @@ impl Consumer {
         shutdown: Shutdown,
     ) -> Self {
         Self {
+            slots: outlets.slots.clone(),
             strategy: Strategy::new(app.clone(), hostname.clone(), held.clone(), outlets),
             held,
             failures: 0,
@@ -109,17 +148,22 @@ impl Consumer {
     /// # Errors
     /// The broker could not be reached within the number of tries that the settings allow.
     pub(crate) async fn run(mut self) -> Result<(), Error> {
-        let mut is_first = true;
+        let (mut is_first, mut is_mentioned) = (true, true);
         while self.connect(is_first).await? {
-            log::info!("Connected to {}", self.app.settings().masked_broker_url());
+            if is_mentioned {
+                log::info!("Connected to {}", self.app.settings().masked_broker_url());
+            }
             if is_first {
                 log::info!("{} ready.", self.hostname);
                 is_first = false;
             }
             if let Err(error) = self.consume().await {
-                log::warn!(
-                    "consumer: Connection to broker lost. Trying to re-establish the connection... ({error})"
-                );
+                is_mentioned = self.held.patience().is_worth_mentioning();
+                if is_mentioned {
+                    log::warn!(
+                        "consumer: Connection to broker lost. Trying to re-establish the connection... ({error})"
+                    );
+                }
                 self.pause_between_failures().await;
             }
         }
@@ -127,14 +171,15 @@ impl Consumer {
     }
 
     /// A broker that answers, but lets us take nothing (a key of another type, a right that is missing),
-    /// is asked again at the pace of one that does not answer.
+    /// is not asked all the time.
     async fn pause_between_failures(&mut self) {
-        let wait = (RETRY_STEP * self.failures).min(RETRY_LONGEST);
+        let wait = (FAILURE_STEP * self.failures).min(LOOK_AGAIN);
         self.failures = self.failures.saturating_add(1);
-        pause(wait, self.shutdown.stopping()).await;
+        pause(jittered(wait), self.shutdown.stopping()).await;
     }
 
-    /// Tries until the broker answers; `false` when told to stop.
+    /// Tries until the broker answers; `false` when told to stop. Tries are counted, and told of, at Celery's pace; in
+    /// between it is looked more often, so that the end of an outage is noticed in seconds.
     async fn connect(&self, is_first: bool) -> Result<bool, Error> {
         let settings = self.app.settings();
         let is_retried = !is_first || settings.broker_connection_retry_on_startup;
@@ -142,24 +187,34 @@ impl Consumer {
             .broker_connection_max_retries
             .filter(|limit| *limit > 0);
         let mut tries = 0;
+        let mut next_try = Instant::now();
         while !self.shutdown.is_stopping() {
             let error = match self.declare_queues().await {
                 Ok(()) => return Ok(true),
                 Err(error) => error,
             };
-            tries += 1;
-            let url = self.app.broker_url();
-            if !is_retried || !error.is_transient() || limit.is_some_and(|limit| tries > limit) {
-                log::error!("consumer: Cannot connect to {url}: {error}.");
-                return Err(error);
+            if Instant::now() >= next_try {
+                tries += 1;
+                let url = self.app.broker_url();
+                if !is_retried || !error.is_transient() || limit.is_some_and(|limit| tries > limit)
+                {
+                    log::error!("consumer: Cannot connect to {url}: {error}.");
+                    return Err(error);
+                }
+                let wait = (RETRY_STEP * tries).min(RETRY_LONGEST);
+                next_try = Instant::now() + wait;
+                if self.held.patience().is_worth_mentioning() {
+                    let of = limit.map_or_else(|| "inf".to_owned(), |limit| limit.to_string());
+                    log::error!(
+                        "consumer: Cannot connect to {url}: {error}. Trying again in {:.2} seconds... ({tries}/{of})",
+                        wait.as_secs_f64()
+                    );
+                }
             }
-            let wait = (RETRY_STEP * tries).min(RETRY_LONGEST);
-            let of = limit.map_or_else(|| "inf".to_owned(), |limit| limit.to_string());
-            log::error!(
-                "consumer: Cannot connect to {url}: {error}. Trying again in {:.2} seconds... ({tries}/{of})",
-                wait.as_secs_f64()
-            );
-            pause(wait, self.shutdown.stopping()).await;
+            let wait = next_try
+                .saturating_duration_since(Instant::now())
+                .min(LOOK_AGAIN);
+            pause(jittered(wait), self.shutdown.stopping()).await;
         }
         Ok(false)
     }
@@ -167,6 +222,8 @@ impl Consumer {
     async fn declare_queues(&self) -> Result<(), Error> {
         let transport = self.app.transport();
         transport.connect().await?;
+        // Before the first take: who holds something must be watched.
+        neighbours::beat(&self.app, &self.held).await?;
         for queue in &self.queues {
             transport.declare(queue).await?;
         }
@@ -182,19 +239,31 @@ impl Consumer {
             self.failures = 0;
             let is_drained = deliveries.len() < room;
             let mut late = Vec::new();
-            for delivery in deliveries {
+            for arrival in self.strategy.arrivals(deliveries).await {
                 let permit = Arc::clone(&self.prefetch).try_acquire_owned().ok();
-                late.extend(self.strategy.handle(delivery, permit).await);
+                late.extend(self.strategy.handle(arrival, permit).await);
             }
             // All at once, so that they keep their order.
             self.held.requeue(late, QueueEnd::Front).await;
             if is_drained {
-                tokio::select! {
-                    // cancel-safe: both only wait
-                    () = self.shutdown.stopping().cancelled() => {}
-                    () = transport.woken() => {}
-                }
+                self.wait_for_more().await?;
             }
+        }
+        Ok(())
+    }
+
+    /// Waits until there may be something to take. While all slots are busy, a message had better go to a worker
+    /// that has a free one.
+    async fn wait_for_more(&mut self) -> Result<(), Error> {
+        let transport = Arc::clone(self.app.transport());
+        let is_lent_out = self.slots.stay_busy().await && transport.stand_down().await?;
+        tokio::select! {
+            // cancel-safe, all: they only wait
+            () = self.shutdown.stopping().cancelled() => {}
+            () = self.slots.one_is_free(), if is_lent_out => {}
+            // What is to be taken long before it runs (an ETA, a revoked task) is not left for long.
+            () = tokio::time::sleep(FULL_LOOK), if is_lent_out => {}
+            () = transport.woken(&self.queues), if !is_lent_out => {}
         }
         Ok(())
     }

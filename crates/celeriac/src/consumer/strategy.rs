@@ -6,7 +6,6 @@
 //! differences: what Celery destroys (a task that it does not know, a message that it cannot read) is
 //! handed back or kept in `<queue>.dead`.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use celeriac_protocol::envelope::Envelope;
@@ -14,6 +13,7 @@ use celeriac_protocol::error::DecodeError;
 use celeriac_protocol::message::TaskMessage;
 use chrono::{DateTime, Utc};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
 
 use super::Outlets;
 use super::held::Held;
@@ -23,13 +23,26 @@ use crate::canvas;
 use crate::clock;
 use crate::executor::Request;
 use crate::log_lines::Subject;
-use crate::transport::Delivery;
+use crate::transport::{Delivery, MAX_DEATHS};
 
 /// The longest time for which a message that is not ours is held before it goes back.
 const LONGEST_HAND_BACK: Duration = Duration::from_secs(60);
 
-/// How many such messages are counted; beyond that the counts start afresh.
-const HAND_BACKS_COUNTED: usize = 10_000;
+/// A message is set aside when it has come by this many times, to any worker …
+const HANDS_MAX: u32 = 15;
+
+/// … and for so long, without one that registers its task.
+const UNKNOWN_MAX: Duration = Duration::from_secs(15 * 60);
+
+/// A message that has come, not yet looked at.
+#[derive(Debug)]
+pub(super) struct Arrival {
+    delivery: Delivery,
+    decoded: Result<Decoded, DecodeError>,
+    cancelled: CancellationToken,
+    /// How many of its starts have ended in the death of the worker.
+    deaths: u32,
+}
 
 /// See the module's text.
 #[derive(Debug)]
@@ -38,8 +51,6 @@ pub(super) struct Strategy {
     hostname: String,
     held: Held,
     outlets: Outlets,
-    /// How often each message that is not ours has come by. Kept here, not in the message (promise M4).
-    hand_backs: HashMap<String, u32>,
 }
 
 impl Strategy {
@@ -49,37 +60,73 @@ impl Strategy {
             hostname,
             held,
             outlets,
-            hand_backs: HashMap::new(),
         }
+    }
+
+    /// Takes note of what has come, and reads it.
+    pub(super) async fn arrivals(&self, deliveries: Vec<Delivery>) -> Vec<Arrival> {
+        let mut arrivals: Vec<Arrival> = deliveries
+            .into_iter()
+            .map(|delivery| Arrival {
+                cancelled: self.held.hold(&delivery),
+                decoded: decode(delivery.raw()),
+                delivery,
+                deaths: 0,
+            })
+            .collect();
+        let again = |arrival: &&mut Arrival| matches!(arrival.decoded, Ok((_, _, true)));
+        let mut redelivered: Vec<&mut Arrival> = arrivals.iter_mut().filter(again).collect();
+        let ids: Vec<&str> = redelivered.iter().map(|arrival| arrival.id()).collect();
+        if !ids.is_empty() {
+            // Without an answer they are run as usual; the next death counts.
+            let deaths = self.app.transport().deaths(&ids).await.unwrap_or_default();
+            for (arrival, deaths) in redelivered.iter_mut().zip(deaths) {
+                arrival.deaths = deaths;
+            }
+        }
+        arrivals
     }
 
     /// Sees to one message. The permit is its room in the prefetch. A message that comes too late, because
     /// the worker is stopping, is returned: it goes back to its queue.
     pub(super) async fn handle(
-        &mut self,
-        delivery: Delivery,
+        &self,
+        arrival: Arrival,
         permit: Option<OwnedSemaphorePermit>,
     ) -> Option<Delivery> {
-        let cancelled = self.held.hold(&delivery);
-        let decoded = decode(delivery.raw());
+        let Arrival {
+            delivery,
+            decoded,
+            cancelled,
+            deaths,
+        } = arrival;
         let (message, eta, is_redelivered) = match decoded {
             Ok(decoded) => decoded,
             Err(error) => {
-                self.set_aside(delivery, &error).await;
+                let reason = format!("invalid task message: {error}");
+                self.set_aside(delivery, "", &reason).await;
                 return None;
             }
         };
+        if deaths >= MAX_DEATHS {
+            // Given back by somebody who does not count.
+            let reason = format!("{deaths} of its starts have ended in the death of the worker");
+            self.set_aside(delivery, &message.headers.id, &reason).await;
+            return None;
+        }
         let subject = Subject::new(&message.headers.task, &message.headers.id);
         let Some(handler) = self.app.handler(&message.headers.task).cloned() else {
             let why = format!("Received unregistered task of type '{}'.", subject.name);
-            return self.hand_back(delivery, &subject, &why).await;
+            let id = &message.headers.id;
+            return self.hand_back(delivery, id, &subject, &why).await;
         };
         if let Some(what) = canvas::unsupported(&message.embed) {
             let why = format!(
                 "Task {}[{}] is {what}, which this worker cannot carry on.",
                 subject.name, subject.id
             );
-            return self.hand_back(delivery, &subject, &why).await;
+            let id = &message.headers.id;
+            return self.hand_back(delivery, id, &subject, &why).await;
         }
         subject.received();
         let request = Request::new(
@@ -90,7 +137,8 @@ impl Strategy {
             self.hostname.clone(),
             is_redelivered,
             cancelled,
-        );
+        )
+        .with_deaths(deaths);
         match eta.filter(|eta| *eta > clock::now()) {
             // Held without room in the prefetch, as Celery does by counting it up.
             Some(at) => self.hold_until(at, Action::Run(Box::new(request))).await,
@@ -110,28 +158,42 @@ impl Strategy {
 
     /// Another worker may know what we do not. Held for a growing while, so that it does not circle.
     async fn hand_back(
-        &mut self,
+        &self,
         delivery: Delivery,
+        id: &str,
         subject: &Subject,
         why: &str,
     ) -> Option<Delivery> {
-        if self.hand_backs.len() >= HAND_BACKS_COUNTED {
-            self.hand_backs.clear();
+        // Without an answer it is as if it had come for the first time; it is not set aside.
+        let seen = self.app.transport().unknown(id).await;
+        let (hands, known_for) = seen.unwrap_or((1, Duration::ZERO));
+        if hands >= HANDS_MAX && known_for >= UNKNOWN_MAX {
+            let minutes = known_for.as_secs() / 60;
+            let reason = format!("{why} No worker has run it in {minutes} minutes.");
+            self.set_aside(delivery, id, &reason).await;
+            return None;
         }
-        let count = self.hand_backs.entry(subject.id.clone()).or_insert(0);
-        let delay = Duration::from_secs(1 << (*count).min(6)).min(LONGEST_HAND_BACK);
-        *count += 1;
+        let doublings = hands.saturating_sub(1).min(6);
+        let delay = Duration::from_secs(1 << doublings).min(LONGEST_HAND_BACK);
         subject.not_ours(why, delay);
         self.hold_until(clock::now() + delay, Action::HandBack(delivery))
             .await
     }
 
-    async fn set_aside(&self, delivery: Delivery, error: &DecodeError) {
+    async fn set_aside(&self, delivery: Delivery, id: &str, reason: &str) {
         log::error!(
-            "Received invalid task message: {error}. It is kept in {}.dead.",
+            "A message of queue {} cannot be run and is kept in {}.dead: {reason}",
+            delivery.queue(),
             delivery.queue()
         );
-        self.held.dead_letter(delivery, &error.to_string()).await;
+        self.held.dead_letter(delivery, id, reason).await;
+    }
+}
+
+impl Arrival {
+    fn id(&self) -> &str {
+        let decoded = self.decoded.as_ref();
+        decoded.map_or("", |(message, _, _)| message.headers.id.as_str())
     }
 }
 

@@ -22,7 +22,7 @@ use celeriac_protocol::exception::TaskException;
 use celeriac_protocol::state::State;
 use futures_util::FutureExt;
 use serde_json::{Value, json};
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use blocking::on_own_thread;
@@ -51,6 +51,16 @@ pub(crate) struct Executor {
     pub(crate) cold: CancellationToken,
     /// How long to try what the broker or the backend does not take.
     pub(crate) patience: Patience,
+    /// Held by all that run; by a suspect alone.
+    pub(crate) company: Arc<RwLock<()>>,
+    /// How many slots have something to run.
+    pub(crate) busy: watch::Sender<usize>,
+}
+
+/// What a run holds of [`Executor::company`] while it lasts.
+enum Company {
+    Shared(#[expect(dead_code, reason = "held until dropped")] OwnedRwLockReadGuard<()>),
+    Alone(#[expect(dead_code, reason = "held until dropped")] OwnedRwLockWriteGuard<()>),
 }
 
 impl Executor {
@@ -60,12 +70,14 @@ impl Executor {
         while let Some(request) = self.next(&ready).await {
             let name = log_lines::slot_name(slot);
             let (subject, tag) = (request.subject(), request.tag());
+            self.busy.send_modify(|busy| *busy += 1);
             let execution = AssertUnwindSafe(self.execute(request)).catch_unwind();
             // The task's own panics are caught further in: this one is ours, and must not cost the slot.
             if let Err(panic) = log_lines::in_process(name, execution).await {
                 subject.internal_error(&panic_text(&*panic));
                 self.held.let_go(tag.as_deref());
             }
+            self.busy.send_modify(|busy| *busy -= 1);
             count += 1;
         }
         count
@@ -87,7 +99,13 @@ impl Executor {
         if request.is_expired() {
             return self.discard(request).await;
         }
-        if !request.acks_late(self.app.settings()) && !self.ack(&mut request).await {
+        let Some(_company) = self.company(&request).await else {
+            self.requeue(&mut request, QueueEnd::Front).await;
+            return;
+        };
+        if request.acks_late(self.app.settings()) {
+            self.mark_started(&mut request).await;
+        } else if !self.ack(&mut request).await {
             return request.subject().lost();
         }
         if request.tracks_started(self.app.settings()) {
@@ -104,6 +122,32 @@ impl Executor {
             }
             // Another worker owns the message now; whatever we would say is wrong (promise M2).
             None => request.subject().lost(),
+        }
+    }
+
+    /// A suspect waits until nothing else runs, and nothing else starts meanwhile. `None`: a stop came first.
+    async fn company(&self, request: &Request) -> Option<Company> {
+        if !request.is_suspect() {
+            return Some(Company::Shared(
+                Arc::clone(&self.company).read_owned().await,
+            ));
+        }
+        let alone = Arc::clone(&self.company).write_owned().await;
+        if self.stopping.is_cancelled() {
+            return None;
+        }
+        request.subject().runs_alone();
+        Some(Company::Alone(alone))
+    }
+
+    /// From now on the death of this worker counts against the message (promise M5).
+    async fn mark_started(&self, request: &mut Request) {
+        let transport = self.app.transport();
+        if let Some((delivery, id)) = request.delivery_mut()
+            && let Err(error) = transport.mark_started(delivery, id).await
+        {
+            // The broker is away. To wait for it would hold up what can run.
+            log::debug!("could not mark {id} as started: {error}");
         }
     }
 

@@ -75,7 +75,7 @@ impl Executor {
     async fn persist(&self, meta: &TaskMeta) -> bool {
         let mut backoff = Backoff::new();
         while let Err(error) = self.app.backend().store(meta).await {
-            if backoff.is_worth_mentioning() {
+            if self.patience.is_worth_mentioning() {
                 log::warn!(
                     "cannot store the result of {}, trying again: {error}",
                     meta.task_id

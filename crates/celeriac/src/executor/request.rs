@@ -26,6 +26,8 @@ pub(crate) struct Request {
     delivery: Option<Delivery>,
     /// Our room in the prefetch; given up with the request.
     permit: Option<OwnedSemaphorePermit>,
+    /// How many of its starts have ended in the death of the worker.
+    deaths: u32,
 }
 
 impl std::fmt::Debug for Request {
@@ -56,7 +58,26 @@ impl Request {
             queue: delivery.queue().to_owned(),
             delivery: Some(delivery),
             permit: None,
+            deaths: 0,
         }
+    }
+
+    pub(crate) fn with_deaths(mut self, deaths: u32) -> Self {
+        self.deaths = deaths;
+        self
+    }
+
+    /// It may have killed a worker: it runs alone, so that no other task dies with it.
+    pub(crate) fn is_suspect(&self) -> bool {
+        self.deaths > 0
+    }
+
+    /// What is still to be settled, to be marked, and the message's id.
+    pub(crate) fn delivery_mut(&mut self) -> Option<(&mut Delivery, &str)> {
+        let id = &self.message.headers.id;
+        self.delivery
+            .as_mut()
+            .map(|delivery| (delivery, id.as_str()))
     }
 
     pub(crate) fn with_permit(mut self, permit: Option<OwnedSemaphorePermit>) -> Self {

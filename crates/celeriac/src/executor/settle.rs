@@ -167,9 +167,20 @@ impl Executor {
                 failpoint("before_ack");
                 let is_ours = self.held.ack(delivery).await;
                 failpoint("after_ack");
+                if is_ours && request.is_suspect() {
+                    self.forgive(&request.message().headers.id).await;
+                }
                 is_ours
             }
             None => true,
+        }
+    }
+
+    /// It has not killed this worker.
+    async fn forgive(&self, id: &str) {
+        if let Err(error) = self.app.transport().forgive(id).await {
+            // It is forgotten a day after the last death in any case.
+            log::debug!("could not forget the deaths of {id}: {error}");
         }
     }
 
@@ -195,7 +206,7 @@ impl Executor {
         for FollowUp { message, queue, .. } in follow_ups {
             let mut backoff = Backoff::new();
             while let Err(error) = self.app.publish(&message, &queue).await {
-                if backoff.is_worth_mentioning() {
+                if self.patience.is_worth_mentioning() {
                     log::warn!(
                         "cannot send {} to the broker, trying again: {error}",
                         message.headers.task

@@ -1,7 +1,7 @@
 //! What can go wrong between us and a broker.
 
 /// A transport's error.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The URL is wrong or its scheme is not supported. Permanent; the person who wrote it must act.
@@ -38,5 +38,16 @@ impl Error {
     /// The connection is at fault, as opposed to one command.
     pub fn is_connection(&self) -> bool {
         matches!(self, Self::Connection { .. })
+    }
+
+    /// A new connection may help: this one is broken, or leads to a server that is not (or no longer) the one to write to.
+    pub(crate) fn is_of_the_connection(&self) -> bool {
+        match self {
+            Self::Connection { .. } => true,
+            Self::Reply { reply } => ["READONLY", "LOADING", "MASTERDOWN", "UNBLOCKED"]
+                .iter()
+                .any(|code| reply.starts_with(code)),
+            Self::Url { .. } => false,
+        }
     }
 }

@@ -9,9 +9,16 @@
 mod error;
 pub(crate) mod redis;
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use async_trait::async_trait;
+use uuid::Uuid;
 
 pub use error::Error;
+
+/// Starts of a message that have ended in the death of the worker, after which it is set aside.
+pub(crate) const MAX_DEATHS: u32 = 3;
 
 /// Most messages in one take. A script holds up the whole server; this many take about 2 ms.
 pub(crate) const MAX_TAKE: usize = 256;
@@ -25,11 +32,18 @@ pub struct Delivery {
     queue: String,
     /// The envelope as it lay in the list.
     raw: Vec<u8>,
+    /// The broker may have a mark that says that it runs.
+    is_started: bool,
 }
 
 impl Delivery {
     pub(crate) fn new(tag: String, queue: String, raw: Vec<u8>) -> Self {
-        Self { tag, queue, raw }
+        Self {
+            tag,
+            queue,
+            raw,
+            is_started: false,
+        }
     }
 
     /// The claim under which the broker keeps the message for us. Claims of one transport sort in the
@@ -67,6 +81,17 @@ pub enum QueueEnd {
     Back,
 }
 
+/// What the workers of a fleet have said of themselves; see [`Transport::beat`].
+#[derive(Debug, Clone, Default)]
+pub struct Beats {
+    /// Nobody has taken us for dead since the last beat (and the broker has forgotten nothing).
+    pub is_unbroken: bool,
+    /// Which of our connections was answered; another number is another connection.
+    pub connection: u64,
+    /// The other workers, and how often each has said that it lives.
+    pub others: BTreeMap<String, i64>,
+}
+
 /// A broker, as the engine uses it.
 #[async_trait]
 pub trait Transport: Send + Sync + std::fmt::Debug {
@@ -101,8 +126,17 @@ pub trait Transport: Send + Sync + std::fmt::Debug {
     /// The broker is away or refuses; nothing is lost.
     async fn take(&self, queues: &[String], max: usize) -> Result<Vec<Delivery>, Error>;
 
-    /// Returns when a message may be waiting, or after some seconds in any case. Cancel safe.
-    async fn woken(&self);
+    /// Returns when a message may be waiting in one of the queues. Of the workers that wait, the broker may wake one.
+    ///
+    /// # Cancel safety
+    /// Safe: whoever is woken in vain is replaced within some seconds.
+    async fn woken(&self, queues: &[String]);
+
+    /// Says that this worker has no free slot, so that another one is woken by the next message. `false`: there is no other.
+    ///
+    /// # Errors
+    /// The broker is away.
+    async fn stand_down(&self) -> Result<bool, Error>;
 
     /// Settles: the messages are done. Returns how many were still ours; another worker has the others.
     ///
@@ -116,11 +150,17 @@ pub trait Transport: Send + Sync + std::fmt::Debug {
     /// The broker did not answer; the deliveries come back.
     async fn requeue(&self, deliveries: Vec<Delivery>, end: QueueEnd) -> Result<usize, Unsettled>;
 
-    /// Settles: keeps a message that nobody can run in `<queue>.dead`, with the reason.
+    /// Settles: keeps a message that nobody can run in `<queue>.dead`, with the reason. What was counted
+    /// beside it, under its id, is forgotten.
     ///
     /// # Errors
     /// The broker did not answer; the delivery comes back.
-    async fn dead_letter(&self, delivery: Delivery, reason: &str) -> Result<(), Unsettled>;
+    async fn dead_letter(
+        &self,
+        delivery: Delivery,
+        id: &str,
+        reason: &str,
+    ) -> Result<(), Unsettled>;
 
     /// Says that we live and still hold these tags (promise M2). Returns those that another worker has
     /// taken over: they are lost to us.
@@ -135,4 +175,52 @@ pub trait Transport: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// The broker is away.
     async fn restore_expired(&self) -> Result<usize, Error>;
+
+    /// Gives this worker a name that somebody else knows too. To be called before the first take.
+    fn identify(&self, worker: Uuid);
+
+    /// Says that this worker lives, and reads what the others have said. To be called before the first take, and every
+    /// few seconds from then on: who stays silent is taken for dead.
+    ///
+    /// # Errors
+    /// The broker is away.
+    async fn beat(&self) -> Result<Beats, Error>;
+
+    /// Says that this worker holds nothing any more, and needs no watching.
+    ///
+    /// # Errors
+    /// The broker is away.
+    async fn leave(&self) -> Result<(), Error>;
+
+    /// Puts back what a dead worker held, if its number still is `beat` (`None`: whatever it is). Starts that its death
+    /// has ended are counted; at [`MAX_DEATHS`] a message goes to the dead letters. Returns how many messages went
+    /// back; `None`: another worker is giving back right now.
+    ///
+    /// # Errors
+    /// The broker is away; what was not put back is still claimed.
+    async fn take_over(&self, worker: &str, beat: Option<i64>) -> Result<Option<usize>, Error>;
+
+    /// Writes down that a message runs and is acknowledged afterwards, so that its death with the worker is seen.
+    ///
+    /// # Errors
+    /// The broker is away.
+    async fn mark_started(&self, delivery: &mut Delivery, id: &str) -> Result<(), Error>;
+
+    /// How many starts of each of these messages have ended in the death of their worker.
+    ///
+    /// # Errors
+    /// The broker is away.
+    async fn deaths(&self, ids: &[&str]) -> Result<Vec<u32>, Error>;
+
+    /// Forgets the deaths of a message that has run well after all.
+    ///
+    /// # Errors
+    /// The broker is away.
+    async fn forgive(&self, id: &str) -> Result<(), Error>;
+
+    /// Counts that a message has come to a worker that cannot run it: how often so far, by any worker, and for how long.
+    ///
+    /// # Errors
+    /// The broker is away.
+    async fn unknown(&self, id: &str) -> Result<(u32, Duration), Error>;
 }

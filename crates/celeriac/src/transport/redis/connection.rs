@@ -5,10 +5,13 @@
 //! deadline, so a server that stays silent is noticed.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, ProtocolVersion};
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionInfo, FromRedisValue, IntoConnectionInfo,
+    ProtocolVersion,
+};
 use tokio::sync::{Mutex, Notify};
 
 use super::super::Error;
@@ -44,18 +47,67 @@ impl Address {
     }
 }
 
+/// The longest that a command may block on a connection that is made for it.
+pub(crate) const BLOCKING_MAX: Duration = Duration::from_secs(5);
+
 /// A connection in one role.
 pub(crate) struct Connection {
     address: Address,
     /// Where pushed invalidations ring; `None`: this connection asks for none.
     wake: Option<Arc<Notify>>,
-    open: Mutex<Option<Open>>,
+    response_timeout: Duration,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    open: Option<Open>,
+    /// How often it has been opened.
+    generation: u64,
+    /// Why it could not be opened the last time, and when: those who waited meanwhile need not try themselves.
+    refused: Option<(Instant, Error)>,
 }
 
 #[derive(Clone)]
 struct Open {
     connection: MultiplexedConnection,
     is_tracking: bool,
+}
+
+/// A command, a pipeline or a call of a script: something that is answered once.
+pub(crate) trait Ask {
+    /// Sends it and waits for the answer.
+    async fn ask<T: FromRedisValue>(
+        &self,
+        connection: &mut MultiplexedConnection,
+    ) -> redis::RedisResult<T>;
+}
+
+impl Ask for redis::Cmd {
+    async fn ask<T: FromRedisValue>(
+        &self,
+        connection: &mut MultiplexedConnection,
+    ) -> redis::RedisResult<T> {
+        self.query_async(connection).await
+    }
+}
+
+impl Ask for redis::Pipeline {
+    async fn ask<T: FromRedisValue>(
+        &self,
+        connection: &mut MultiplexedConnection,
+    ) -> redis::RedisResult<T> {
+        self.query_async(connection).await
+    }
+}
+
+impl Ask for redis::ScriptInvocation<'_> {
+    async fn ask<T: FromRedisValue>(
+        &self,
+        connection: &mut MultiplexedConnection,
+    ) -> redis::RedisResult<T> {
+        self.invoke_async(connection).await
+    }
 }
 
 impl std::fmt::Debug for Connection {
@@ -72,7 +124,16 @@ impl Connection {
         Self {
             address,
             wake: None,
-            open: Mutex::new(None),
+            response_timeout: RESPONSE_TIMEOUT,
+            state: Mutex::default(),
+        }
+    }
+
+    /// A connection for one command at a time that blocks on the server for up to [`BLOCKING_MAX`].
+    pub(crate) fn waiting(address: Address) -> Self {
+        Self {
+            response_timeout: BLOCKING_MAX + RESPONSE_TIMEOUT,
+            ..Self::new(address)
         }
     }
 
@@ -84,38 +145,70 @@ impl Connection {
         }
     }
 
-    /// The open connection; opened if there is none.
-    pub(crate) async fn get(&self) -> Result<MultiplexedConnection, Error> {
-        let mut open = self.open.lock().await;
-        if let Some(open) = &*open {
-            return Ok(open.connection.clone());
+    /// Sends a command, a pipeline or a script, and waits for its answer. Opens the connection if it is not open; one
+    /// that fails is opened anew by the next call.
+    ///
+    /// # Errors
+    /// The server cannot be reached, stays silent for some seconds, or answers with an error.
+    pub(crate) async fn ask<T: FromRedisValue>(&self, what: &impl Ask) -> Result<T, Error> {
+        self.ask_and_tell(what).await.map(|(answer, _)| answer)
+    }
+
+    /// As [`Self::ask`], and says with which of its connections it was answered: another number is another connection.
+    pub(crate) async fn ask_and_tell<T: FromRedisValue>(
+        &self,
+        what: &impl Ask,
+    ) -> Result<(T, u64), Error> {
+        let (mut connection, generation) = self.open().await?;
+        match what.ask(&mut connection).await {
+            Ok(answer) => Ok((answer, generation)),
+            Err(error) => {
+                let error = sort(&error);
+                if error.is_of_the_connection() {
+                    self.forget(generation).await;
+                }
+                Err(error)
+            }
         }
-        let fresh = self.connect().await?;
-        let connection = fresh.connection.clone();
-        *open = Some(fresh);
-        Ok(connection)
     }
 
     /// Whether the server tells us of changes; otherwise one has to look.
     pub(crate) async fn is_tracking(&self) -> bool {
-        self.open
-            .lock()
-            .await
-            .as_ref()
-            .is_some_and(|open| open.is_tracking)
+        let state = self.state.lock().await;
+        state.open.as_ref().is_some_and(|open| open.is_tracking)
     }
 
-    /// Sorts a command's result, and forgets the connection if it is no longer usable.
-    pub(crate) async fn check<T>(&self, result: redis::RedisResult<T>) -> Result<T, Error> {
-        match result {
-            Ok(value) => Ok(value),
+    /// The open connection; opened if there is none.
+    async fn open(&self) -> Result<(MultiplexedConnection, u64), Error> {
+        let asked = Instant::now();
+        let mut state = self.state.lock().await;
+        if let Some(open) = &state.open {
+            return Ok((open.connection.clone(), state.generation));
+        }
+        if let Some((when, error)) = &state.refused
+            && *when >= asked
+        {
+            return Err(error.clone());
+        }
+        match self.connect().await {
+            Ok(open) => {
+                let connection = open.connection.clone();
+                state.open = Some(open);
+                state.generation += 1;
+                Ok((connection, state.generation))
+            }
             Err(error) => {
-                let error = sort(&error);
-                if error.is_connection() {
-                    *self.open.lock().await = None;
-                }
+                state.refused = Some((Instant::now(), error.clone()));
                 Err(error)
             }
+        }
+    }
+
+    /// Uses this connection no longer; a newer one stays.
+    async fn forget(&self, generation: u64) {
+        let mut state = self.state.lock().await;
+        if state.generation == generation {
+            state.open = None;
         }
     }
 
@@ -134,10 +227,16 @@ impl Connection {
         }
     }
 
+    fn config(&self) -> AsyncConnectionConfig {
+        AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(Some(self.response_timeout))
+    }
+
     async fn plain(&self) -> Result<Open, Error> {
         let client = Client::open(self.address.info.clone()).map_err(|error| sort(&error))?;
         let connection = client
-            .get_multiplexed_async_connection_with_config(&config())
+            .get_multiplexed_async_connection_with_config(&self.config())
             .await
             .map_err(|error| sort(&error))?;
         Ok(Open {
@@ -155,10 +254,12 @@ impl Connection {
         let client =
             Client::open(info.set_redis_settings(settings)).map_err(|error| sort(&error))?;
         // Whatever is pushed, also that the connection broke, is a reason to look.
-        let config = config().set_push_sender(move |_push: redis::PushInfo| {
-            wake.notify_one();
-            Ok::<(), redis::aio::SendError>(())
-        });
+        let config = self
+            .config()
+            .set_push_sender(move |_push: redis::PushInfo| {
+                wake.notify_one();
+                Ok::<(), redis::aio::SendError>(())
+            });
         let mut connection = client
             .get_multiplexed_async_connection_with_config(&config)
             .await
@@ -174,12 +275,6 @@ impl Connection {
             is_tracking: true,
         })
     }
-}
-
-fn config() -> AsyncConnectionConfig {
-    AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(CONNECT_TIMEOUT))
-        .set_response_timeout(Some(RESPONSE_TIMEOUT))
 }
 
 fn sort(error: &redis::RedisError) -> Error {
@@ -209,9 +304,8 @@ mod tests {
         let connection = Connection::new(Address::parse("broker", &url).expect("a Redis URL"));
         let mut pipe = redis::pipe();
         pipe.atomic().cmd("SETEX").arg("a key alone").ignore();
-        let mut open = connection.get().await.expect("redis runs");
-        let result = connection.check(pipe.query_async::<()>(&mut open).await);
-        let error = result.await.expect_err("SETEX needs three arguments");
+        let answer = connection.ask::<()>(&pipe).await;
+        let error = answer.expect_err("SETEX needs three arguments");
         let text = error.to_string();
         assert!(text.contains("wrong number of arguments"), "{text}");
     }

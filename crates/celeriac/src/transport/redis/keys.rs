@@ -30,6 +30,41 @@ impl Keys {
         self.prefixed(&self.options.unacked_mutex_key)
     }
 
+    /// The hash of who lives: worker → how often it has said so.
+    pub(crate) fn workers(&self) -> String {
+        self.beside_unacked("workers")
+    }
+
+    /// The hash of what runs and is acknowledged afterwards: claim → message id.
+    pub(crate) fn started(&self) -> String {
+        self.beside_unacked("started")
+    }
+
+    /// The hash of what has killed: message id → how many of its starts ended in the death of the worker.
+    pub(crate) fn deaths(&self) -> String {
+        self.beside_unacked("deaths")
+    }
+
+    /// The hash of what nobody has known so far: message id → first seen, and how often.
+    pub(crate) fn unknown(&self) -> String {
+        self.beside_unacked("unknown")
+    }
+
+    /// Who watches the lists for the others.
+    pub(crate) fn lookout(&self) -> String {
+        self.beside_unacked("lookout")
+    }
+
+    /// The list whose token calls the next one to watch.
+    pub(crate) fn relief(&self) -> String {
+        self.beside_unacked("relief")
+    }
+
+    /// What is ours stands beside what is kombu's: workers that share `unacked` share this too.
+    fn beside_unacked(&self, what: &str) -> String {
+        self.prefixed(&format!("{}_{what}", self.options.unacked_key))
+    }
+
     /// Where messages go that nobody can run.
     pub(crate) fn dead(&self, queue: &str) -> String {
         self.prefixed(&format!("{queue}.dead"))

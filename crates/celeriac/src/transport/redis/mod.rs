@@ -1,10 +1,12 @@
 //! Redis as a broker, on the same keys as kombu.
 //!
 //! - `take`: messages out of the lists into `unacked`, in one script (promise M1).
+//! - `lookout`: waiting until there is something to take.
 //! - `settle`: ack, requeue, dead letter.
-//! - `lease`: renewing what we hold, restoring what nobody renews (promise M2).
+//! - `lease`: renewing what we hold, and saying that we live (promise M2).
+//! - `restore`: giving back what a dead worker held, and what nobody renews.
 //! - `keys`: the names of the keys.
-//! - `connection`: one connection in one role; two of them are enough for any number of queues.
+//! - `connection`: one connection in one role; three of them are enough for any number of queues.
 //!
 //! Counterpart: `kombu/transport/redis.py` @ 5.7.0. Deliberate differences: no BRPOP (between the pop
 //! and the write to `unacked` a killed worker loses the message), a claim tag of our own as the field
@@ -13,6 +15,8 @@
 mod connection;
 mod keys;
 mod lease;
+mod lookout;
+mod restore;
 mod settle;
 mod take;
 #[cfg(test)]
@@ -24,18 +28,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::Notify;
+use uuid::Uuid;
 
 pub(crate) use connection::{Address, Connection};
 
-use super::{Delivery, Error, QueueEnd, Transport, Unsettled};
+use super::{Beats, Delivery, Error, QueueEnd, Transport, Unsettled};
 use crate::app::settings::BrokerTransportOptions;
 use keys::Keys;
-
-/// A look is due after this long even if nothing was pushed: it notices a dead connection.
-const LOOK_INTERVAL: Duration = Duration::from_secs(5);
-
-/// How often to look where the server does not tell us.
-const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// See the module's text.
 #[derive(Debug)]
@@ -47,7 +46,10 @@ pub(crate) struct RedisTransport {
     commands: Connection,
     /// Takes, and is told when there is something to take.
     taker: Connection,
+    /// Waits for the lookout's call.
+    waiter: Connection,
     wake: Arc<Notify>,
+    post: lookout::Post,
     claims: Mutex<take::Claims>,
     declared: Mutex<HashSet<String>>,
 }
@@ -63,11 +65,19 @@ impl RedisTransport {
             options: options.clone(),
             commands: Connection::new(address.clone()),
             taker: Connection::tracking(address.clone(), Arc::clone(&wake)),
+            waiter: Connection::waiting(address.clone()),
             address,
             wake,
+            post: lookout::Post::default(),
             claims: Mutex::new(take::Claims::new()),
             declared: Mutex::new(HashSet::new()),
         })
+    }
+
+    /// The name under which we claim messages, and say that we live.
+    fn worker(&self) -> String {
+        let claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        claims.worker.clone()
     }
 
     fn is_declared(&self, queue: &str) -> bool {
@@ -83,9 +93,7 @@ impl Transport for RedisTransport {
     }
 
     async fn connect(&self) -> Result<(), Error> {
-        let mut connection = self.commands.get().await?;
-        let pong: redis::RedisResult<()> = redis::cmd("PING").query_async(&mut connection).await;
-        self.commands.check(pong).await
+        self.commands.ask(&redis::cmd("PING")).await
     }
 
     /// Counterpart: `Channel._queue_bind`: with the direct exchange of the queue's own name, in both
@@ -96,9 +104,7 @@ impl Transport for RedisTransport {
         for key in self.keys.bindings(queue) {
             pipe.cmd("SADD").arg(key).arg(&binding).ignore();
         }
-        let mut connection = self.commands.get().await?;
-        let added = pipe.query_async::<()>(&mut connection).await;
-        self.commands.check(added).await?;
+        self.commands.ask::<()>(&pipe).await?;
         let mut declared = self.declared.lock().unwrap_or_else(PoisonError::into_inner);
         declared.insert(queue.to_owned());
         Ok(())
@@ -108,29 +114,21 @@ impl Transport for RedisTransport {
         if !self.is_declared(queue) {
             self.declare(queue).await?;
         }
-        let mut connection = self.commands.get().await?;
-        let pushed = redis::cmd("LPUSH")
-            .arg(self.keys.list(queue, priority))
-            .arg(envelope)
-            .query_async::<()>(&mut connection)
-            .await;
-        self.commands.check(pushed).await
+        let mut push = redis::cmd("LPUSH");
+        push.arg(self.keys.list(queue, priority)).arg(envelope);
+        self.commands.ask(&push).await
     }
 
     async fn take(&self, queues: &[String], max: usize) -> Result<Vec<Delivery>, Error> {
         self.take_messages(queues, max).await
     }
 
-    async fn woken(&self) {
-        let patience = if self.taker.is_tracking().await {
-            LOOK_INTERVAL
-        } else {
-            POLL_INTERVAL
-        };
-        // Whether it rang or not, the caller looks next.
-        tokio::time::timeout(patience, self.wake.notified())
-            .await
-            .ok();
+    async fn woken(&self, queues: &[String]) {
+        self.wait(queues, &self.wake).await;
+    }
+
+    async fn stand_down(&self) -> Result<bool, Error> {
+        self.step_down().await
     }
 
     async fn ack(&self, deliveries: Vec<Delivery>) -> Result<usize, Unsettled> {
@@ -147,8 +145,13 @@ impl Transport for RedisTransport {
         }
     }
 
-    async fn dead_letter(&self, delivery: Delivery, reason: &str) -> Result<(), Unsettled> {
-        match self.bury(&delivery, reason).await {
+    async fn dead_letter(
+        &self,
+        delivery: Delivery,
+        id: &str,
+        reason: &str,
+    ) -> Result<(), Unsettled> {
+        match self.bury(&delivery, id, reason).await {
             Ok(()) => Ok(()),
             Err(error) => Err(Unsettled {
                 deliveries: vec![delivery],
@@ -163,5 +166,38 @@ impl Transport for RedisTransport {
 
     async fn restore_expired(&self) -> Result<usize, Error> {
         self.restore_visible().await
+    }
+
+    fn identify(&self, worker: Uuid) {
+        let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        claims.worker = worker.to_string();
+    }
+
+    async fn beat(&self) -> Result<Beats, Error> {
+        self.say_alive().await
+    }
+
+    async fn leave(&self) -> Result<(), Error> {
+        self.say_goodbye().await
+    }
+
+    async fn take_over(&self, worker: &str, beat: Option<i64>) -> Result<Option<usize>, Error> {
+        self.restore_of(worker, beat).await
+    }
+
+    async fn mark_started(&self, delivery: &mut Delivery, id: &str) -> Result<(), Error> {
+        self.write_started(delivery, id).await
+    }
+
+    async fn deaths(&self, ids: &[&str]) -> Result<Vec<u32>, Error> {
+        self.read_deaths(ids).await
+    }
+
+    async fn forgive(&self, id: &str) -> Result<(), Error> {
+        self.forget_deaths(id).await
+    }
+
+    async fn unknown(&self, id: &str) -> Result<(u32, Duration), Error> {
+        self.count_unknown(id).await
     }
 }

@@ -4,11 +4,12 @@
 //! letters are ours: on Redis, Celery destroys a message that it cannot run.
 
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use base64::Engine;
 use celeriac_protocol::envelope::Envelope;
 use redis::Script;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Delivery, Error, QueueEnd, RedisTransport};
 use crate::clock;
@@ -20,6 +21,15 @@ static BURY: LazyLock<Script> =
 static BURY_WAITING: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/dead_letter_waiting.lua")));
 
+static UNKNOWN: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/unknown.lua")));
+
+/// For how long it is remembered that nobody knew a message, after the last time.
+const UNKNOWN_REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How many such messages are counted; beyond that the counts start afresh.
+const UNKNOWN_COUNTED: usize = 100_000;
+
 /// Messages a script gives back at once: about 2 ms of the server's time.
 const REQUEUE_BATCH: usize = 100;
 
@@ -28,18 +38,27 @@ impl RedisTransport {
     /// without a record, which every worker's restore cleans up.
     pub(super) async fn remove_claims(&self, deliveries: &[Delivery]) -> Result<usize, Error> {
         let tags: Vec<&str> = deliveries.iter().map(Delivery::tag).collect();
-        let mut connection = self.commands.get().await?;
-        let removed = redis::pipe()
-            .cmd("HDEL")
+        let mut pipe = redis::pipe();
+        pipe.cmd("HDEL")
             .arg(self.keys.unacked())
             .arg(&tags)
             .cmd("ZREM")
             .arg(self.keys.unacked_index())
             .arg(&tags)
-            .ignore()
-            .query_async::<(usize,)>(&mut connection)
-            .await;
-        let (removed,) = self.commands.check(removed).await?;
+            .ignore();
+        let marked = |delivery: &&Delivery| delivery.is_started;
+        let marks: Vec<&str> = deliveries
+            .iter()
+            .filter(marked)
+            .map(Delivery::tag)
+            .collect();
+        if !marks.is_empty() {
+            pipe.cmd("HDEL")
+                .arg(self.keys.started())
+                .arg(marks)
+                .ignore();
+        }
+        let (removed,) = self.commands.ask(&pipe).await?;
         Ok(removed)
     }
 
@@ -58,31 +77,74 @@ impl RedisTransport {
             let mut call = REQUEUE.prepare_invoke();
             call.arg(self.keys.unacked())
                 .arg(self.keys.unacked_index())
+                .arg(self.keys.started())
                 .arg(command);
             for delivery in batch {
-                let (priority, message) = redelivered(delivery.raw());
+                let again = redelivered(delivery.raw());
                 call.arg(delivery.tag())
-                    .arg(self.keys.list(delivery.queue(), priority))
-                    .arg(message);
+                    .arg(self.keys.list(delivery.queue(), again.priority))
+                    .arg(again.message);
             }
-            let mut connection = self.commands.get().await?;
-            let count = call.invoke_async::<usize>(&mut connection).await;
-            pushed += self.commands.check(count).await?;
+            pushed += self.commands.ask::<usize>(&call).await?;
         }
         Ok(pushed)
     }
 
-    pub(super) async fn bury(&self, delivery: &Delivery, reason: &str) -> Result<(), Error> {
-        let mut connection = self.commands.get().await?;
-        let buried = BURY
-            .arg(self.keys.unacked())
+    /// Writes down that a message runs now, and is acknowledged only afterwards.
+    pub(super) async fn write_started(
+        &self,
+        delivery: &mut Delivery,
+        id: &str,
+    ) -> Result<(), Error> {
+        // Also where the answer is lost: the mark may be there.
+        delivery.is_started = true;
+        let mut mark = redis::cmd("HSET");
+        mark.arg(self.keys.started()).arg(delivery.tag()).arg(id);
+        self.commands.ask(&mark).await
+    }
+
+    pub(super) async fn forget_deaths(&self, id: &str) -> Result<(), Error> {
+        let mut forget = redis::cmd("HDEL");
+        forget.arg(self.keys.deaths()).arg(id);
+        self.commands.ask(&forget).await
+    }
+
+    pub(super) async fn read_deaths(&self, ids: &[&str]) -> Result<Vec<u32>, Error> {
+        let mut read = redis::cmd("HMGET");
+        read.arg(self.keys.deaths()).arg(ids);
+        let deaths: Vec<Option<u32>> = self.commands.ask(&read).await?;
+        Ok(deaths.into_iter().map(Option::unwrap_or_default).collect())
+    }
+
+    pub(super) async fn count_unknown(&self, id: &str) -> Result<(u32, Duration), Error> {
+        let mut count = UNKNOWN.prepare_invoke();
+        count
+            .arg(self.keys.unknown())
+            .arg(id)
+            .arg(UNKNOWN_REMEMBERED.as_secs())
+            .arg(UNKNOWN_COUNTED);
+        let (hands, seconds) = self.commands.ask(&count).await?;
+        Ok((hands, Duration::from_secs(seconds)))
+    }
+
+    /// Counterpart: none; the id is the message's, for what is counted beside it.
+    pub(super) async fn bury(
+        &self,
+        delivery: &Delivery,
+        id: &str,
+        reason: &str,
+    ) -> Result<(), Error> {
+        let mut bury = BURY.prepare_invoke();
+        bury.arg(self.keys.unacked())
             .arg(self.keys.unacked_index())
+            .arg(self.keys.started())
+            .arg(self.keys.deaths())
+            .arg(self.keys.unknown())
             .arg(delivery.tag())
+            .arg(id)
             .arg(self.keys.dead(delivery.queue()))
-            .arg(dead_record(delivery.queue(), delivery.raw(), reason))
-            .invoke_async::<()>(&mut connection)
-            .await;
-        self.commands.check(buried).await
+            .arg(dead_record(delivery.queue(), delivery.raw(), reason));
+        self.commands.ask(&bury).await
     }
 
     /// Moves an entry that is no JSON object out of the way. A failure leaves it where it is, for the
@@ -94,33 +156,41 @@ impl RedisTransport {
             entry.len(),
             self.keys.dead(queue)
         );
-        let moved = async {
-            let mut connection = self.commands.get().await?;
-            let moved = BURY_WAITING
-                .arg(list)
-                .arg(entry)
-                .arg(self.keys.dead(queue))
-                .arg(dead_record(queue, entry, reason))
-                .invoke_async::<()>(&mut connection)
-                .await;
-            self.commands.check(moved).await
-        };
-        if let Err(error) = moved.await {
+        let mut bury = BURY_WAITING.prepare_invoke();
+        bury.arg(list)
+            .arg(entry)
+            .arg(self.keys.dead(queue))
+            .arg(dead_record(queue, entry, reason));
+        if let Err(error) = self.commands.ask::<()>(&bury).await {
             log::warn!("could not move it: {error}");
         }
     }
 }
 
-/// The envelope marked as redelivered, and its priority. An envelope that cannot be read goes back as
-/// it is.
-pub(super) fn redelivered(raw: &[u8]) -> (i64, Vec<u8>) {
-    match Envelope::parse(raw) {
-        Ok(mut envelope) => {
-            envelope.set_redelivered();
-            let priority = envelope.properties.priority.unwrap_or(0);
-            (priority, envelope.to_json().into_bytes())
-        }
-        Err(_) => (0, raw.to_vec()),
+/// A message on its way back to its queue.
+#[derive(Debug, Default)]
+pub(super) struct Redelivered {
+    pub(super) priority: i64,
+    /// The id in its headers; empty where there is none.
+    pub(super) id: String,
+    /// The envelope, marked as redelivered.
+    pub(super) message: Vec<u8>,
+}
+
+/// An envelope that cannot be read goes back as it is.
+pub(super) fn redelivered(raw: &[u8]) -> Redelivered {
+    let Ok(mut envelope) = Envelope::parse(raw) else {
+        return Redelivered {
+            message: raw.to_vec(),
+            ..Redelivered::default()
+        };
+    };
+    envelope.set_redelivered();
+    let id = envelope.headers.get("id").and_then(Value::as_str);
+    Redelivered {
+        priority: envelope.properties.priority.unwrap_or(0),
+        id: id.unwrap_or_default().to_owned(),
+        message: envelope.to_json().into_bytes(),
     }
 }
 

@@ -18,7 +18,10 @@ static TAKE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scrip
 /// The claims that this transport makes.
 #[derive(Debug)]
 pub(super) struct Claims {
-    prefix: String,
+    /// Who we are: what every claim of ours begins with.
+    pub(super) worker: String,
+    /// How often we have said that we live, as the server counted it last.
+    pub(super) beat: Option<i64>,
     next: u64,
     /// Numbers that a take without a reply may have used.
     doubtful: Vec<std::ops::Range<u64>>,
@@ -29,7 +32,8 @@ pub(super) struct Claims {
 impl Claims {
     pub(super) fn new() -> Self {
         Self {
-            prefix: format!("{}-", Uuid::new_v4()),
+            worker: Uuid::new_v4().to_string(),
+            beat: None,
             next: 0,
             doubtful: Vec::new(),
             turn: 0,
@@ -38,7 +42,7 @@ impl Claims {
 
     fn tag(&self, number: u64) -> String {
         // As the script writes it: equal scores sort by text, so the number has a fixed width.
-        format!("{}{number:012}", self.prefix)
+        format!("{}-{number:012}", self.worker)
     }
 
     fn reserve(&mut self, count: usize) -> std::ops::Range<u64> {
@@ -89,10 +93,7 @@ impl RedisTransport {
         first: u64,
     ) -> Result<Vec<Delivery>, Error> {
         let lists = self.keys.lists(queues);
-        let prefix = {
-            let claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
-            claims.prefix.clone()
-        };
+        let prefix = format!("{}-", self.worker());
         let mut call = TAKE.prepare_invoke();
         for (list, _) in &lists {
             call.key(list);
@@ -105,9 +106,7 @@ impl RedisTransport {
         for (_, queue) in &lists {
             call.arg(record_tail(queue));
         }
-        let mut connection = self.taker.get().await?;
-        let reply = call.invoke_async::<Vec<Value>>(&mut connection).await;
-        let mut reply = self.taker.check(reply).await?.into_iter();
+        let mut reply = self.taker.ask::<Vec<Value>>(&call).await?.into_iter();
 
         let foreign: usize = value(reply.next())?;
         let entry: Vec<u8> = value(reply.next())?;
@@ -141,19 +140,15 @@ impl RedisTransport {
         if tags.is_empty() {
             return Ok(Vec::new());
         }
-        let mut connection = self.commands.get().await?;
-        let records = redis::cmd("HMGET")
-            .arg(self.keys.unacked())
-            .arg(&tags)
-            .query_async::<Vec<Option<Vec<u8>>>>(&mut connection)
-            .await;
-        let records = self.commands.check(records).await?;
+        let mut find = redis::cmd("HMGET");
+        find.arg(self.keys.unacked()).arg(&tags);
+        let records: Vec<Option<Vec<u8>>> = self.commands.ask(&find).await?;
         let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
         claims.doubtful.clear();
         let found = tags.into_iter().zip(records);
         Ok(found
             .filter_map(|(tag, record)| {
-                let record = super::lease::Record::parse(&record?)?;
+                let record = super::restore::Record::parse(&record?)?;
                 Some(Delivery::new(tag, record.routing_key, record.message))
             })
             .collect())

@@ -361,7 +361,7 @@ async fn a_push_wakes_a_worker_that_waits() {
     let waiting = std::time::Instant::now();
     let (_, ()) = tokio::join!(
         async {
-            world.transport.woken().await;
+            world.transport.woken(&queues()).await;
             assert!(
                 waiting.elapsed() < Duration::from_secs(2),
                 "{:?}",

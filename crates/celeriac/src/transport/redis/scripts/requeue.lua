@@ -1,15 +1,16 @@
 -- Gives messages back. Only what is still claimed is pushed: another worker may have taken it over.
 --
--- ARGV     1 unacked  2 unacked_index  3 RPUSH (next to be taken) or LPUSH (last)
---          4…  claim, list, message; claim, list, message; …
+-- ARGV     1 unacked  2 unacked_index  3 started  4 RPUSH (next to be taken) or LPUSH (last)
+--          5…  claim, list, message; claim, list, message; …
 -- Returns  how many were pushed
 local pushed = 0
-for i = 4, #ARGV, 3 do
+for i = 5, #ARGV, 3 do
   if redis.call('HEXISTS', ARGV[1], ARGV[i]) == 1 then
-    redis.call(ARGV[3], ARGV[i + 1], ARGV[i + 2])
+    redis.call(ARGV[4], ARGV[i + 1], ARGV[i + 2])
     redis.call('HDEL', ARGV[1], ARGV[i])
     pushed = pushed + 1
   end
   redis.call('ZREM', ARGV[2], ARGV[i])
+  redis.call('HDEL', ARGV[3], ARGV[i])
 end
 return pushed

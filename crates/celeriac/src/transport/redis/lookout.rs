@@ -1,0 +1,168 @@
+//! Waiting for messages, cheaply for the whole fleet.
+//!
+//! Every connection that has read a list is told when the list changes, so one push would wake every idle worker of a
+//! fleet for one message. Therefore one of them is the lookout, under a lease: it watches the lists (the take script's
+//! reads arm them), and takes what comes while it has a free slot. When it has none left it is relieved: it puts a token
+//! into a list on which the others wait by BRPOP, and Redis wakes the one that has waited longest. Whoever waits looks by
+//! itself every few seconds all the same: a lookout that dies holds up a message for no longer. A worker without
+//! neighbours has no lease to look after.
+//!
+//! Where the server does not track reads, BLMOVE from a list's end to the same end wakes without taking anything; the other
+//! lists are looked at once a second.
+//!
+//! Counterpart: `Channel._brpop_start` in `kombu/transport/redis.py`, where the BRPOP that waits takes the message as well.
+
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use redis::Script;
+use tokio::sync::Notify;
+
+use super::connection::BLOCKING_MAX;
+use super::{Connection, Error, RedisTransport};
+
+/// A look is due after this long even if nothing was pushed: it notices a dead connection.
+const LOOK_INTERVAL: Duration = BLOCKING_MAX;
+
+/// How often to look where the server does not tell us.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long to wait where the server does not answer; whoever takes next will say so.
+const AFTER_ERROR: Duration = Duration::from_millis(200);
+
+/// A lookout that has not been heard of for so long is none.
+const LEASE: Duration = Duration::from_secs(12);
+
+/// Gives the post up and wakes one that waits. A token that nobody has fetched is enough.
+static RELIEVE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/relieve.lua")));
+
+/// What this worker knows of its post.
+#[derive(Debug, Default)]
+pub(super) struct Post {
+    is_lookout: AtomicBool,
+    has_neighbours: AtomicBool,
+}
+
+impl Post {
+    /// Takes note of whether there is anybody to share the watch with.
+    pub(super) fn meet(&self, has_neighbours: bool) {
+        self.has_neighbours.store(has_neighbours, Ordering::Relaxed);
+    }
+
+    fn watches(&self) -> bool {
+        !self.has_neighbours.load(Ordering::Relaxed) || self.is_lookout.load(Ordering::Relaxed)
+    }
+}
+
+impl RedisTransport {
+    /// Returns when there may be something to take. An error is the next take's to find.
+    pub(super) async fn wait(&self, queues: &[String], wake: &Notify) {
+        if !self.taker.is_tracking().await {
+            self.wait_untracked(queues).await;
+        } else if self.wait_on_post(queues, wake).await.is_err() {
+            tokio::time::sleep(AFTER_ERROR).await;
+        }
+    }
+
+    async fn wait_on_post(&self, queues: &[String], wake: &Notify) -> Result<(), Error> {
+        loop {
+            if self.post.watches() {
+                let woken = tokio::time::timeout(LOOK_INTERVAL, wake.notified()).await;
+                // The read arms the lists again, and shows that the connection lives.
+                if woken.is_ok() || self.look(&self.taker, queues).await? {
+                    return Ok(());
+                }
+                self.keep_post().await?;
+            } else {
+                // A new lookout takes first, which arms the lists.
+                if self.keep_post().await? {
+                    return Ok(());
+                }
+                let mut fetch = redis::cmd("BRPOP");
+                fetch.arg(self.keys.relief()).arg(LOOK_INTERVAL.as_secs());
+                let token: Option<(String, String)> = self.waiter.ask(&fetch).await?;
+                if token.is_some() {
+                    return self.take_post().await;
+                }
+                if self.look(&self.commands, queues).await? {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    async fn look(&self, connection: &Connection, queues: &[String]) -> Result<bool, Error> {
+        let lists = self.keys.lists(queues);
+        let mut exists = redis::cmd("EXISTS");
+        for (list, _) in &lists {
+            exists.arg(list);
+        }
+        let waiting: usize = connection.ask(&exists).await?;
+        Ok(waiting > 0)
+    }
+
+    /// Renews the lease, or takes the post that nobody holds; `false`: somebody else is the lookout.
+    async fn keep_post(&self) -> Result<bool, Error> {
+        if !self.post.has_neighbours.load(Ordering::Relaxed) {
+            return Ok(true);
+        }
+        let worker = self.worker();
+        let mut get = redis::cmd("GET");
+        let holder: Option<String> = self.commands.ask(get.arg(self.keys.lookout())).await?;
+        let is_ours = holder.is_none_or(|holder| holder == worker);
+        if is_ours {
+            self.write_lease(&worker).await?;
+        }
+        self.post.is_lookout.store(is_ours, Ordering::Relaxed);
+        Ok(is_ours)
+    }
+
+    /// Has fetched the token of the one before.
+    async fn take_post(&self) -> Result<(), Error> {
+        self.write_lease(&self.worker()).await?;
+        self.post.is_lookout.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn write_lease(&self, worker: &str) -> Result<(), Error> {
+        let mut lease = redis::cmd("SET");
+        lease
+            .arg(self.keys.lookout())
+            .arg(worker)
+            .arg("EX")
+            .arg(LEASE.as_secs());
+        self.commands.ask(&lease).await
+    }
+
+    /// Has no free slot left: another one is to watch.
+    pub(super) async fn step_down(&self) -> Result<bool, Error> {
+        if !self.post.has_neighbours.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        if self.post.is_lookout.swap(false, Ordering::Relaxed) {
+            let mut relieve = RELIEVE.prepare_invoke();
+            relieve
+                .arg(self.keys.lookout())
+                .arg(self.keys.relief())
+                .arg(self.worker())
+                .arg(LEASE.as_secs());
+            self.commands.ask::<()>(&relieve).await?;
+        }
+        Ok(true)
+    }
+
+    async fn wait_untracked(&self, queues: &[String]) {
+        let Some(first) = queues.first() else {
+            return tokio::time::sleep(POLL_INTERVAL).await;
+        };
+        let list = self.keys.list(first, 0);
+        let mut rotate = redis::cmd("BLMOVE");
+        rotate.arg(&list).arg(&list).arg(&["RIGHT", "RIGHT"]);
+        rotate.arg(POLL_INTERVAL.as_secs());
+        if self.waiter.ask::<Option<Vec<u8>>>(&rotate).await.is_err() {
+            tokio::time::sleep(AFTER_ERROR).await;
+        }
+    }
+}
