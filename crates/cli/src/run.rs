@@ -84,6 +84,9 @@ fn dispatch(program: &Program, name: &str, matches: &ArgMatches) -> anyhow::Resu
     };
     let log = LogOptions::of(matches, &node).map_err(ExitError::usage)?;
     logging::start(&log, global.no_color)?;
+    if name == "worker" && worker::is_parent(matches) {
+        return worker::supervise();
+    }
     let runtime = Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -8,13 +8,15 @@
 //! - `--prefetch-multiplier 0` means no limit, as in the settings (there, the flag's 0 is ignored).
 //!
 //! - `options`: what may be typed. `run`: what is done with it.
-//! - `banner`, `pidfile`, `signals`: as in Celery.
+//! - `banner`, `pidfile`, `signals`: as in Celery. `supervise`: a parent that restarts it.
 
 mod banner;
 mod options;
 mod pidfile;
 mod run;
 mod signals;
+mod supervise;
 
 pub(crate) use options::{clap, node};
 pub(crate) use run::run;
+pub(crate) use supervise::{is_parent, supervise};

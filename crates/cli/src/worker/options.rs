@@ -57,6 +57,13 @@ pub(crate) fn clap() -> Command {
                 .help("Write the process id here; refuse to start while its owner lives")
                 .help_heading("Worker Options"),
         )
+        .arg(
+            Arg::new("supervise")
+                .long("supervise")
+                .action(ArgAction::SetTrue)
+                .help("Start the worker anew when it crashes, from a small parent process")
+                .help_heading("Worker Options"),
+        )
         .args(pool_options())
         .args(queue_options())
         .args(options_that_are_so_anyway());

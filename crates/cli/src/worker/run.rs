@@ -14,6 +14,7 @@ use super::banner::Banner;
 use super::options::{Concurrency, node};
 use super::pidfile::Pidfile;
 use super::signals::WorkerSignals;
+use super::supervise;
 use crate::command_line::Global;
 use crate::exit::{ExitError, ExitStatus};
 use crate::logging::Level;
@@ -51,6 +52,7 @@ pub(crate) async fn run(
     if !global.quiet {
         print_banner(program, matches, &app, &node, concurrency, &queues);
     }
+    let succession = supervise::succession()?;
     let mut signals = WorkerSignals::listen().context("cannot listen to signals")?;
     let shutdown = Shutdown::new();
     let worker = Worker::new(
@@ -59,6 +61,7 @@ pub(crate) async fn run(
             hostname: node,
             concurrency,
             queues,
+            succession,
         },
     );
     tokio::select! {
