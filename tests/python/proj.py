@@ -33,6 +33,17 @@ def nap_late(seconds):
     return seconds
 
 
+@app.task(name="proj.python_only")
+def python_only(value):
+    return value
+
+
+@app.task(name="proj.python_nap")
+def python_nap(seconds):
+    time.sleep(seconds)
+    return seconds
+
+
 @app.task(name="worker.tasks.process_file_task")
 def process_file_task(file_path):
     return {"status": "loaded", "file_path": file_path}

@@ -47,8 +47,16 @@ impl Fleet {
 
     /// Starts one of our workers.
     pub fn start(&self, name: &str) -> Process {
+        self.launch(name, &mut self.command(name))
+    }
+
+    /// What starts one of our workers, for a test to add to.
+    pub fn command(&self, name: &str) -> Command {
         let mut command = test_worker(&self.redis.url(0), &self.redis.url(1));
-        self.launch(name, command.current_dir(self.directory.path()))
+        command
+            .current_dir(self.directory.path())
+            .args(["-n", &format!("{name}@%h")]);
+        command
     }
 
     /// One of our workers, ready.
@@ -67,7 +75,8 @@ impl Fleet {
         worker
     }
 
-    fn launch(&self, name: &str, command: &mut Command) -> Process {
+    /// Starts what is not one of our workers as they are, with its output beside theirs.
+    pub fn launch(&self, name: &str, command: &mut Command) -> Process {
         Process::start(self.directory.path(), name, command)
     }
 

@@ -118,7 +118,7 @@ async fn a_worker_stops_while_its_servers_are_away() {
         assert_eq!(worker.ends().await.code(), Some(0), "{}", worker.log());
         assert!(since.elapsed() < STOP_MAX, "{:?}", since.elapsed());
         let log = worker.log();
-        let text = "1 message(s) stay in its unacked until the visibility timeout";
+        let text = "1 message(s) stay in its unacked";
         assert_eq!(times(&log, text), 2, "{log}");
         fleet.redis.restart().await;
         assert_eq!(fleet.held().await, 2, "nothing is lost");

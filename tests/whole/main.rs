@@ -17,6 +17,8 @@ mod engine;
 mod ingest;
 /// Our worker and Python's on the same Redis.
 mod interop;
+/// Workers that die, sleep or are cut off.
+mod liveness;
 /// Workers of both languages on one queue, and both are killed.
 mod mixed_fleet;
 /// PostgreSQL or Redis is away while files come in.

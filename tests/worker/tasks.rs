@@ -9,6 +9,7 @@ use celeriac::{
 };
 use celery::error::TaskError;
 use celery::task::TaskResult;
+use rustix::process::{Signal, getpid, kill_process};
 use serde_json::{Map, Value, json};
 
 /// All of them.
@@ -24,6 +25,7 @@ pub(crate) fn register(app: AppBuilder) -> AppBuilder {
         .handler(Refuses)
         .handler(NapLate)
         .handler(WaitLate)
+        .handler(DiesLate)
 }
 
 #[celery::task(name = "proj.add")]
@@ -153,6 +155,29 @@ impl Handler for NapLate {
             .unwrap_or(1.0);
         tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
         Outcome::Success(json!(seconds))
+    }
+}
+
+/// Ends the process that runs it, as the kernel would.
+struct DiesLate;
+
+#[async_trait]
+impl Handler for DiesLate {
+    fn name(&self) -> &str {
+        "proj.dies_late"
+    }
+
+    fn options(&self) -> TaskOptions {
+        TaskOptions {
+            acks_late: Some(true),
+            ..TaskOptions::default()
+        }
+    }
+
+    async fn run(&self, _invocation: Invocation) -> Outcome {
+        let killed = kill_process(getpid(), Signal::KILL);
+        let text = format!("cannot kill myself: {killed:?}");
+        Outcome::failure(TaskException::builtin("OSError", text))
     }
 }
 

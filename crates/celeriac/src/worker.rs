@@ -145,6 +145,15 @@ impl Worker {
             released.clone(),
         ));
         tracker.spawn(lease::restore(self.app.clone(), stopping.clone()));
+        let soft = self.app.settings().worker_soft_shutdown_timeout;
+        let (stop, slots, over) = (shutdown.clone(), busy.clone(), released.clone());
+        tracker.spawn(async move {
+            tokio::select! {
+                // cancel-safe, both: they only wait
+                () = stop.soften(soft, || *slots.borrow() > 0) => {}
+                () = over.cancelled() => {}
+            }
+        });
         let timer = tracker.spawn(timer::run(timed, ready, held.clone()));
         let ready: Ready = Arc::new(Mutex::new(incoming));
         let executor = Executor {
@@ -195,9 +204,8 @@ impl Running {
             let count = left.len();
             // Back to the places where they were: by their claims, which are in the order of the takes.
             left.sort_by(|one, other| one.tag().cmp(other.tag()));
-            let restored = self.held.requeue(left, QueueEnd::Front).await;
-            log::info!("Restoring {restored} unacknowledged message(s)");
-            log::debug!("{count} message(s) had not been started");
+            log::info!("Restoring {count} unacknowledged message(s)");
+            self.held.requeue(left, QueueEnd::Front).await;
         }
         let mut ran = 0;
         for slot in self.slots {
@@ -209,6 +217,9 @@ impl Running {
         if let Err(error) = self.app.transport().leave().await {
             log::debug!("could not say goodbye: {error}");
         }
-        log::info!("{ran} task(s) have run on {}", self.app.name());
+        let (given_back, left) = self.held.totals();
+        log::info!(
+            "Stopped: {ran} task(s) have run, {given_back} message(s) were given back, {left} stay in unacked"
+        );
     }
 }

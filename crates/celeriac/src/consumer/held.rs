@@ -5,6 +5,7 @@
 //! message is held, and renewed.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,14 @@ pub(crate) struct Held {
     claims: Arc<Mutex<HashMap<String, Claim>>>,
     /// When everything that is held was last known to be ours.
     confirmed: Arc<Mutex<Instant>>,
+    totals: Arc<Totals>,
+}
+
+/// What has become of messages that were not acknowledged.
+#[derive(Debug, Default)]
+struct Totals {
+    given_back: AtomicUsize,
+    left: AtomicUsize,
 }
 
 /// One message that is held.
@@ -58,7 +67,14 @@ impl Held {
             patience,
             claims: Arc::default(),
             confirmed: Arc::new(Mutex::new(Instant::now())),
+            totals: Arc::default(),
         }
+    }
+
+    /// How many messages were given back, and how many had to be left in `unacked`.
+    pub(crate) fn totals(&self) -> (usize, usize) {
+        let total = |count: &AtomicUsize| count.load(Ordering::Relaxed);
+        (total(&self.totals.given_back), total(&self.totals.left))
     }
 
     /// For how long to try what the broker does not take.
@@ -122,7 +138,9 @@ impl Held {
 
     /// Puts messages back; returns how many were still ours.
     pub(crate) async fn requeue(&self, deliveries: Vec<Delivery>, end: QueueEnd) -> usize {
-        self.settle(deliveries, &Settlement::Requeue(end)).await
+        let count = self.settle(deliveries, &Settlement::Requeue(end)).await;
+        self.totals.given_back.fetch_add(count, Ordering::Relaxed);
+        count
     }
 
     /// Keeps a message that nobody can run; the id is the message's, if it has one.
@@ -193,8 +211,9 @@ impl Held {
             }
             is_first = false;
             if !backoff.wait(&self.patience).await {
+                self.totals.left.fetch_add(count, Ordering::Relaxed);
                 log::error!(
-                    "the broker is away: {count} message(s) stay in its unacked until the visibility timeout"
+                    "the broker is away: {count} message(s) stay in its unacked, for whoever finds this worker dead"
                 );
                 break 0;
             }

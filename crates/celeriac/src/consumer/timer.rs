@@ -6,7 +6,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use tokio::sync::mpsc;
@@ -17,8 +17,11 @@ use crate::clock;
 use crate::executor::Request;
 use crate::transport::{Delivery, QueueEnd};
 
-/// The wall clock may be set; it is read again at least this often.
-const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+/// The longest sleep of the timer; whatever comes in wakes it before.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+
+/// Some decades: what is due later never is, in this process.
+const FARTHEST: Duration = Duration::from_secs(60 * 60 * 24 * 365 * 50);
 
 /// Something to do at a point in time.
 #[derive(Debug)]
@@ -46,8 +49,9 @@ impl Action {
     }
 }
 
+/// Due by the monotonic clock: a wall clock that is set later changes nothing, as in kombu.
 struct Entry {
-    at: DateTime<Utc>,
+    at: Instant,
     sequence: u64,
     action: Action,
 }
@@ -86,7 +90,7 @@ pub(crate) async fn run(
             act(entry, &ready, &held).await;
         }
         let sleep = entries.peek().map_or(LONGEST_SLEEP, |Reverse(next)| {
-            let wait = (next.at - clock::now()).to_std().unwrap_or_default();
+            let wait = next.at.saturating_duration_since(Instant::now());
             wait.min(LONGEST_SLEEP)
         });
         tokio::select! {
@@ -96,6 +100,7 @@ pub(crate) async fn run(
             timed = incoming.recv() => match timed {
                 Some(Timed { at, action }) => {
                     sequence += 1;
+                    let at = due(at);
                     entries.push(Reverse(Entry { at, sequence, action }));
                 }
                 None => break,
@@ -114,9 +119,16 @@ pub(crate) async fn run(
     left
 }
 
+/// A time beyond all clocks is as far away as one can wait.
+fn due(at: DateTime<Utc>) -> Instant {
+    let wait = (at - clock::now()).to_std().unwrap_or_default();
+    let now = Instant::now();
+    now.checked_add(wait).unwrap_or(now + FARTHEST)
+}
+
 fn pop_due(entries: &mut BinaryHeap<Reverse<Entry>>) -> Option<Entry> {
     let Reverse(next) = entries.peek()?;
-    if next.at > clock::now() {
+    if next.at > Instant::now() {
         return None;
     }
     entries.pop().map(|Reverse(entry)| entry)

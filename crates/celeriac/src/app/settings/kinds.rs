@@ -273,6 +273,22 @@ impl Kind for Seconds {
     }
 }
 
+/// A length of time in seconds, also none.
+pub(crate) struct SecondsOrZero;
+
+impl Kind for SecondsOrZero {
+    type Value = Duration;
+    const EXPECTED: &'static str = "a number of seconds, 0 or more";
+
+    fn read(toml: &Value) -> Option<Duration> {
+        seconds(toml)
+    }
+
+    fn write(value: &Duration) -> Value {
+        Seconds::write(value)
+    }
+}
+
 /// A length of time in seconds; 0 and `"none"` mean that it never ends.
 pub(crate) struct SecondsOrNever;
 

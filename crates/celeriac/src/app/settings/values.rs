@@ -15,7 +15,7 @@ use toml::Value;
 
 use super::kinds::{
     BackendUrl, BrokerUrl, Concurrency, Count, Flag, Kind, Name, Priority, PrioritySteps, Seconds,
-    SecondsOrNever, Text, Tries, shown,
+    SecondsOrNever, SecondsOrZero, Text, Tries, shown,
 };
 use super::mask::{mask_broker_url, mask_url};
 
@@ -137,6 +137,8 @@ settings! {
         worker_concurrency: Option<usize> as Concurrency = None;
         /// How many messages a worker takes ahead for each task that it can run; 0: no limit.
         worker_prefetch_multiplier: usize as Count = 4;
+        /// How many seconds tasks may go on running after a cold stop was asked for (SIGQUIT, the second Ctrl+C); 0: none.
+        worker_soft_shutdown_timeout: Duration as SecondsOrZero = Duration::ZERO;
         table
         /// Options of the broker's transport (Redis).
         broker_transport_options: BrokerTransportOptions;

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use base64::Engine;
 use celeriac_protocol::envelope::Envelope;
-use redis::Script;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesOrdered;
+use redis::{Script, ScriptInvocation};
 use serde_json::{Value, json};
 
 use super::{Delivery, Error, QueueEnd, RedisTransport};
@@ -29,6 +31,9 @@ const UNKNOWN_REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How many such messages are counted; beyond that the counts start afresh.
 const UNKNOWN_COUNTED: usize = 100_000;
+
+/// Scripts sent before the first is answered.
+const BATCHES_ON_THE_WAY: usize = 16;
 
 /// Messages a script gives back at once: about 2 ms of the server's time.
 const REQUEUE_BATCH: usize = 100;
@@ -72,22 +77,40 @@ impl RedisTransport {
             QueueEnd::Front => ("RPUSH", deliveries.iter().rev().collect()),
             QueueEnd::Back => ("LPUSH", deliveries.iter().collect()),
         };
+        let calls: Vec<_> = ordered
+            .chunks(REQUEUE_BATCH)
+            .map(|batch| self.call_to_push(command, batch))
+            .collect();
         let mut pushed = 0;
-        for batch in ordered.chunks(REQUEUE_BATCH) {
-            let mut call = REQUEUE.prepare_invoke();
-            call.arg(self.keys.unacked())
-                .arg(self.keys.unacked_index())
-                .arg(self.keys.started())
-                .arg(command);
-            for delivery in batch {
-                let again = redelivered(delivery.raw());
-                call.arg(delivery.tag())
-                    .arg(self.keys.list(delivery.queue(), again.priority))
-                    .arg(again.message);
+        // Some are on the way while the server does the first; they are sent, and done, in this order.
+        let mut on_the_way = FuturesOrdered::new();
+        for call in &calls {
+            on_the_way.push_back(self.commands.ask::<usize>(call));
+            if on_the_way.len() >= BATCHES_ON_THE_WAY
+                && let Some(count) = on_the_way.next().await
+            {
+                pushed += count?;
             }
-            pushed += self.commands.ask::<usize>(&call).await?;
+        }
+        while let Some(count) = on_the_way.next().await {
+            pushed += count?;
         }
         Ok(pushed)
+    }
+
+    fn call_to_push(&self, command: &str, batch: &[&Delivery]) -> ScriptInvocation<'static> {
+        let mut call = REQUEUE.prepare_invoke();
+        call.arg(self.keys.unacked())
+            .arg(self.keys.unacked_index())
+            .arg(self.keys.started())
+            .arg(command);
+        for delivery in batch {
+            let again = redelivered(delivery.raw());
+            call.arg(delivery.tag())
+                .arg(self.keys.list(delivery.queue(), again.priority))
+                .arg(again.message);
+        }
+        call
     }
 
     /// Writes down that a message runs now, and is acknowledged only afterwards.
