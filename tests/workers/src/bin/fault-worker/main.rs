@@ -8,12 +8,10 @@
     reason = "the celery crate's macro writes its impl into a const"
 )]
 
-mod sink;
 mod tasks;
 
 use std::env;
-use std::os::unix::process::CommandExt;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +19,7 @@ use anyhow::Context;
 use celeriac::App;
 use celeriac_cli::{Loaded, Program};
 
-use sink::Sink;
+use celeriac_test_workers::{Sink, with_celerys_names};
 
 /// What the harness calls it, and what Celery does.
 const VARIABLES: [(&str, &str); 4] = [
@@ -32,14 +30,7 @@ const VARIABLES: [(&str, &str); 4] = [
 ];
 
 fn main() -> ExitCode {
-    if let Some(mut again) = with_celerys_names() {
-        let error = again.exec();
-        drop(std::io::Write::write_fmt(
-            &mut std::io::stderr(),
-            format_args!("Error: cannot start with the environment of the harness: {error}\n"),
-        ));
-        return ExitCode::FAILURE;
-    }
+    with_celerys_names(&VARIABLES).expect("a program that runs can be started again");
     celeriac_cli::main(Program {
         name: "fault-worker",
         version: env!("CARGO_PKG_VERSION"),
@@ -50,22 +41,6 @@ fn main() -> ExitCode {
         worker_options: Vec::new(),
         commands: Vec::new(),
     })
-}
-
-/// This program once more, with the variables that the command line reads; `None`: they are set.
-fn with_celerys_names() -> Option<Command> {
-    let mut command = Command::new(env::current_exe().ok()?);
-    command.args(env::args_os().skip(1));
-    let mut is_needed = false;
-    for (ours, celerys) in VARIABLES {
-        if let Some(value) = env::var_os(ours)
-            && env::var_os(celerys).as_ref() != Some(&value)
-        {
-            command.env(celerys, value);
-            is_needed = true;
-        }
-    }
-    is_needed.then_some(command)
 }
 
 fn build(loaded: &Loaded) -> anyhow::Result<App> {

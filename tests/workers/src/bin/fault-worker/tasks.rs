@@ -9,7 +9,7 @@ use celery::task::TaskResult;
 use rustix::process::{Signal, getpid, kill_process};
 use serde_json::Value;
 
-use crate::sink::Sink;
+use celeriac_test_workers::Sink;
 
 pub(crate) fn register(app: AppBuilder) -> AppBuilder {
     app.task::<append>()

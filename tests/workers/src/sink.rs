@@ -1,4 +1,4 @@
-//! Where the tasks leave their traces: a Redis that the harness never breaks.
+//! Where the tasks leave their traces: a Redis of the harness's own.
 
 use redis::Client;
 use redis::aio::MultiplexedConnection;
@@ -6,7 +6,7 @@ use tokio::sync::OnceCell;
 
 /// One connection, made when the first task runs.
 #[derive(Debug)]
-pub(crate) struct Sink {
+pub struct Sink {
     client: Client,
     connection: OnceCell<MultiplexedConnection>,
 }
@@ -14,7 +14,7 @@ pub(crate) struct Sink {
 impl Sink {
     /// # Errors
     /// The URL is none of a Redis server.
-    pub(crate) fn new(url: &str) -> redis::RedisResult<Self> {
+    pub fn new(url: &str) -> redis::RedisResult<Self> {
         Ok(Self {
             client: Client::open(url)?,
             connection: OnceCell::new(),
@@ -25,13 +25,21 @@ impl Sink {
     ///
     /// # Errors
     /// The sink does not answer.
-    pub(crate) async fn push(&self, key: &str, value: &str) -> redis::RedisResult<()> {
+    pub async fn push(&self, key: &str, value: &str) -> redis::RedisResult<()> {
+        self.run(redis::cmd("RPUSH").arg(key).arg(value)).await
+    }
+
+    /// INCR.
+    ///
+    /// # Errors
+    /// The sink does not answer.
+    pub async fn count(&self, key: &str) -> redis::RedisResult<()> {
+        self.run(redis::cmd("INCR").arg(key)).await
+    }
+
+    async fn run(&self, command: &redis::Cmd) -> redis::RedisResult<()> {
         let connect = || self.client.get_multiplexed_async_connection();
         let mut connection = self.connection.get_or_try_init(connect).await?.clone();
-        redis::cmd("RPUSH")
-            .arg(key)
-            .arg(value)
-            .query_async(&mut connection)
-            .await
+        command.query_async(&mut connection).await
     }
 }
