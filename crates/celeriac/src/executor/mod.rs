@@ -103,19 +103,29 @@ impl Executor {
             self.requeue(&mut request, QueueEnd::Front).await;
             return;
         };
-        if request.acks_late(self.app.settings()) {
+        let early = if request.acks_late(self.app.settings()) {
             self.mark_started(&mut request).await;
-        } else if !self.ack(&mut request).await {
+            None
+        } else {
+            request.take_delivery()
+        };
+        if let Some(delivery) = &early
+            && !self.held.is_still_ours(delivery).await
+        {
             return request.subject().lost();
         }
-        if request.tracks_started(self.app.settings()) {
-            let meta = json!({"pid": std::process::id(), "hostname": self.hostname});
-            let children = Value::Array(Vec::new());
-            self.store(&request, State::Started, meta, None, children)
-                .await;
-        }
+        let cancelled = request.context().cancelled().clone();
+        let acknowledge = async {
+            if let Some(delivery) = early
+                && !self.held.ack(delivery).await
+            {
+                cancelled.cancel();
+            }
+        };
         let started = Instant::now();
-        match self.run(&mut request).await {
+        // Beside the run, as a pool's child has begun when Celery's main process acknowledges.
+        let (outcome, ()) = tokio::join!(self.begin(&mut request), acknowledge);
+        match outcome {
             Some(outcome) => self.settle(request, outcome, started.elapsed()).await,
             None if self.cold.is_cancelled() => {
                 self.requeue(&mut request, QueueEnd::Front).await;
@@ -149,6 +159,16 @@ impl Executor {
             // The broker is away. To wait for it would hold up what can run.
             log::debug!("could not mark {id} as started: {error}");
         }
+    }
+
+    async fn begin(&self, request: &mut Request) -> Option<Outcome> {
+        if request.tracks_started(self.app.settings()) {
+            let meta = json!({"pid": std::process::id(), "hostname": self.hostname});
+            let children = Value::Array(Vec::new());
+            self.store(request, State::Started, meta, None, children)
+                .await;
+        }
+        self.run(request).await
     }
 
     /// Runs the handler; `None` when the run was cancelled.
