@@ -242,3 +242,37 @@ async fn a_busy_python_worker_gets_the_task_that_only_it_knows() {
     assert_eq!(meta.result, json!(7));
     assert_eq!(dead_letters(&fleet).await, Vec::<String>::new());
 }
+
+#[tokio::test]
+async fn a_busy_worker_leaves_messages_to_an_idle_one() {
+    let fleet = Fleet::new("").await;
+    let gate = fleet.gate();
+    let mut workers = [fleet.worker("one").await, fleet.worker("two").await];
+    let received = |workers: &[Process; 2]| {
+        workers
+            .each_ref()
+            .map(|worker| times(&worker.log(), "] received"))
+    };
+    // They have heard of each other, and one of them watches.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    for number in 1..=4 {
+        fleet.wait_for(&gate).await;
+        let sent = Instant::now();
+        eventually("somebody takes it", PATIENCE, async || {
+            (received(&workers).iter().sum::<usize>() == number).then_some(())
+        })
+        .await;
+        assert!(
+            sent.elapsed() < SLACK,
+            "task {number}: {:?}",
+            sent.elapsed()
+        );
+    }
+    // Each may hold eight, and runs two.
+    assert_eq!(received(&workers), [2, 2]);
+    // Whichever of them watches is killed: the other one hears of the next message all the same.
+    workers[0].kill();
+    gate.open();
+    let next = fleet.nap(0.1).await;
+    workers[1].says(&format!("[{}] received", next.id())).await;
+}

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use super::neighbours::DOUBTFUL_AFTER;
+use super::neighbours;
 use crate::app::App;
 use crate::backoff::{Backoff, Patience};
 use crate::transport::{Delivery, Error, QueueEnd, Unsettled};
@@ -116,8 +116,7 @@ impl Held {
     pub(crate) async fn is_still_ours(&self, delivery: &Delivery) -> bool {
         let mut backoff = Backoff::new();
         while self.is_doubtful(delivery.tag()) {
-            let tag = delivery.tag().to_owned();
-            if self.renew_these(&[tag]).await.is_err() && !backoff.wait(&self.patience).await {
+            if self.ask_for(delivery.tag()).await.is_err() && !backoff.wait(&self.patience).await {
                 break;
             }
         }
@@ -149,6 +148,12 @@ impl Held {
             .await;
     }
 
+    /// First that we live, so that nobody goes on taking over; then whether we still have it.
+    async fn ask_for(&self, tag: &str) -> Result<(), Error> {
+        neighbours::beat(&self.app, self).await?;
+        self.renew_these(&[tag.to_owned()]).await
+    }
+
     async fn renew_these(&self, tags: &[String]) -> Result<(), Error> {
         let asked = Instant::now();
         let lost = self.app.transport().renew(tags).await?;
@@ -171,10 +176,11 @@ impl Held {
             .confirmed
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let timeout = DOUBTFUL_AFTER.min(self.visibility_timeout());
+        let is_silent = beaten.elapsed() >= neighbours::DOUBTFUL_AFTER;
+        let timeout = self.visibility_timeout();
         let claims = self.claims();
         let claim = claims.get(tag);
-        claim.is_some_and(|claim| claim.confirmed.max(beaten).elapsed() >= timeout)
+        claim.is_some_and(|claim| is_silent || claim.confirmed.elapsed() >= timeout)
     }
 
     fn visibility_timeout(&self) -> Duration {

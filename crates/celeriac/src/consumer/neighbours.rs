@@ -38,11 +38,10 @@ const LOOK_MAX: Duration = BEAT.saturating_mul(2);
 pub(crate) async fn beat(app: &App, held: &Held) -> Result<Beats, Error> {
     let asked = Instant::now();
     let beats = app.transport().beat().await?;
-    if beats.is_unbroken {
-        held.confirm(asked);
-    } else {
+    if !beats.is_unbroken {
         held.renew().await?;
     }
+    held.confirm(asked);
     Ok(beats)
 }
 

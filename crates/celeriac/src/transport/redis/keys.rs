@@ -50,6 +50,11 @@ impl Keys {
         self.beside_unacked("unknown")
     }
 
+    /// The lock of who takes over from a dead worker.
+    pub(crate) fn takeover(&self) -> String {
+        self.beside_unacked("takeover")
+    }
+
     /// Who watches the lists for the others.
     pub(crate) fn lookout(&self) -> String {
         self.beside_unacked("lookout")

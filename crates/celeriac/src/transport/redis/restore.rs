@@ -29,12 +29,23 @@ static RELEASE: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// The same for a field of a hash.
-static BURY_WORKER: LazyLock<Script> = LazyLock::new(|| {
+/// Declares a worker dead whose number is still the expected one ('': whatever it is).
+static DECLARE_DEAD: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
-        "if ARGV[3] == '' or redis.call('HGET', ARGV[1], ARGV[2]) == ARGV[3] then return redis.call('HDEL', ARGV[1], ARGV[2]) end return 0",
+        "if ARGV[3] ~= '' and redis.call('HGET', ARGV[1], ARGV[2]) ~= ARGV[3] then return 0 end redis.call('HSET', ARGV[1], ARGV[2], ARGV[4]) return 1",
     )
 });
+
+/// Forgets a worker that is still declared dead.
+static FORGET: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "if redis.call('HGET', ARGV[1], ARGV[2]) == ARGV[3] then return redis.call('HDEL', ARGV[1], ARGV[2]) end return 0",
+    )
+});
+
+/// The number of a worker that was declared dead. One that lives all the same counts it up with its next beat: what is
+/// not given back by then stays its own, and it sees that its number is another.
+const DEAD: i64 = -1;
 
 /// Messages looked at in one round, and given back by one script.
 const BATCH: usize = 100;
@@ -74,8 +85,8 @@ impl Record {
 
 /// Whose messages go back.
 enum Whose<'a> {
-    /// Those of a worker whose number still is this one; `None`: whatever it is.
-    Dead(&'a str, Option<i64>),
+    /// Those of a worker that is declared dead.
+    Dead(&'a str),
     /// Those with a score up to this one.
     Expired(f64),
 }
@@ -97,12 +108,12 @@ impl RedisTransport {
         if self.expired(latest, 0, 1).await?.is_empty() {
             return Ok(0);
         }
-        let token = Uuid::new_v4().to_string();
-        if !self.lock_restore(&token).await? {
+        let (key, token) = (self.keys.unacked_mutex(), Uuid::new_v4().to_string());
+        if !self.lock(&key, &token).await? {
             return Ok(0);
         }
         let restored = self.restore_expired_claims(latest).await;
-        self.unlock_restore(&token).await?;
+        self.unlock(&key, &token).await?;
         restored
     }
 
@@ -112,16 +123,27 @@ impl RedisTransport {
         worker: &str,
         beat: Option<i64>,
     ) -> Result<Option<usize>, Error> {
-        let token = Uuid::new_v4().to_string();
-        if !self.lock_restore(&token).await? {
+        // A lock of our own: kombu's stays for minutes where a Python worker was killed with it.
+        let (key, token) = (self.keys.takeover(), Uuid::new_v4().to_string());
+        if !self.lock(&key, &token).await? {
             return Ok(None);
         }
         let restored = self.restore_claims_of(worker, beat).await;
-        self.unlock_restore(&token).await?;
+        self.unlock(&key, &token).await?;
         restored.map(Some)
     }
 
     async fn restore_claims_of(&self, worker: &str, beat: Option<i64>) -> Result<usize, Error> {
+        let mut declare = DECLARE_DEAD.prepare_invoke();
+        declare
+            .arg(self.keys.workers())
+            .arg(worker)
+            .arg(beat.map(|beat| beat.to_string()).unwrap_or_default())
+            .arg(DEAD);
+        let is_dead: bool = self.commands.ask(&declare).await?;
+        if !is_dead {
+            return Ok(0);
+        }
         let mut claims = self
             .scan("ZSCAN", &self.keys.unacked_index(), worker)
             .await?;
@@ -129,10 +151,7 @@ impl RedisTransport {
         claims.sort_unstable_by(|one, other| other.cmp(one));
         let mut restored = 0;
         for batch in claims.chunks(BATCH) {
-            restored += self
-                .restore_batch(batch, &Whose::Dead(worker, beat))
-                .await?
-                .0;
+            restored += self.restore_batch(batch, &Whose::Dead(worker)).await?.0;
         }
         // Marks whose message has gone another way.
         let marks = self.scan("HSCAN", &self.keys.started(), worker).await?;
@@ -142,11 +161,9 @@ impl RedisTransport {
             self.commands.ask::<()>(&remove).await?;
         }
         // Last, so that another one begins again where this one is killed.
-        let mut bury = BURY_WORKER.prepare_invoke();
-        bury.arg(self.keys.workers())
-            .arg(worker)
-            .arg(beat.map(|beat| beat.to_string()).unwrap_or_default());
-        self.commands.ask::<()>(&bury).await?;
+        let mut forget = FORGET.prepare_invoke();
+        forget.arg(self.keys.workers()).arg(worker).arg(DEAD);
+        self.commands.ask::<()>(&forget).await?;
         Ok(restored)
     }
 
@@ -203,8 +220,7 @@ impl RedisTransport {
             .arg(self.keys.deaths())
             .arg(self.keys.workers());
         match whose {
-            Whose::Dead(worker, Some(beat)) => restore.arg(worker).arg(beat),
-            Whose::Dead(worker, None) => restore.arg(worker).arg(""),
+            Whose::Dead(worker) => restore.arg(worker).arg(DEAD),
             Whose::Expired(latest) => restore.arg("").arg(latest),
         };
         restore.arg(MAX_DEATHS).arg(DEATHS_REMEMBERED.as_secs());
@@ -338,11 +354,11 @@ impl RedisTransport {
         Ok(latest.as_secs_f64())
     }
 
-    /// One worker restores at a time, of either language: the lock is kombu's.
-    pub(super) async fn lock_restore(&self, token: &str) -> Result<bool, Error> {
+    /// One worker restores at a time; where it is by age, one of either language: that lock is kombu's.
+    pub(super) async fn lock(&self, key: &str, token: &str) -> Result<bool, Error> {
         let expire = self.options.unacked_mutex_expire.min(LOCK_MAX);
         let mut lock = redis::cmd("SET");
-        lock.arg(self.keys.unacked_mutex())
+        lock.arg(key)
             .arg(token)
             .arg("NX")
             .arg("PX")
@@ -351,9 +367,9 @@ impl RedisTransport {
         Ok(locked.is_some())
     }
 
-    async fn unlock_restore(&self, token: &str) -> Result<(), Error> {
+    async fn unlock(&self, key: &str, token: &str) -> Result<(), Error> {
         let mut release = RELEASE.prepare_invoke();
-        release.key(self.keys.unacked_mutex()).arg(token);
+        release.key(key).arg(token);
         self.commands.ask(&release).await
     }
 }

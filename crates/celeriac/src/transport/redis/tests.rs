@@ -23,6 +23,7 @@ fn envelope(id: u32) -> String {
 
 struct World {
     transport: RedisTransport,
+    options: BrokerTransportOptions,
     prefix: String,
     redis: MultiplexedConnection,
 }
@@ -43,9 +44,15 @@ impl World {
         let client = redis::Client::open(url.as_str()).unwrap();
         Self {
             transport: RedisTransport::new(&url, &options).unwrap(),
+            options,
             prefix,
             redis: client.get_multiplexed_async_connection().await.unwrap(),
         }
+    }
+
+    /// Another worker on the same keys.
+    fn another(&self) -> RedisTransport {
+        RedisTransport::new(&broker_url(), &self.options).unwrap()
     }
 
     fn key(&self, name: &str) -> String {
@@ -290,7 +297,13 @@ async fn a_worker_killed_while_it_restores_holds_up_the_others_for_seconds_only(
     let mut world = World::with(|options| options.visibility_timeout = Duration::ZERO).await;
     world.publish(1).await;
     world.take(1).await;
-    assert!(world.transport.lock_restore("a dead worker").await.unwrap());
+    assert!(
+        world
+            .transport
+            .lock(&world.key("unacked_mutex"), "a dead worker")
+            .await
+            .unwrap()
+    );
     assert_eq!(world.transport.restore_expired().await.unwrap(), 0);
     let left_ms: i64 = world.run("PTTL", "unacked_mutex", &[]).await;
     assert!((1..=10_000).contains(&left_ms), "{left_ms}");
@@ -371,6 +384,88 @@ async fn a_push_wakes_a_worker_that_waits() {
         world.publish(1)
     );
     assert_eq!(world.take(1).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_worker_taken_for_dead_loses_what_it_held_and_is_told() {
+    let mut world = World::new().await;
+    world.publish(3).await;
+    let first = world.transport.beat().await.unwrap();
+    assert!(first.is_unbroken && first.others.is_empty(), "{first:?}");
+    let mut taken = world.take(3).await;
+    world
+        .transport
+        .mark_started(&mut taken[0], "0")
+        .await
+        .unwrap();
+    let dead = world.transport.worker();
+    let other = world.another();
+    let beat = other.beat().await.unwrap().others[&dead];
+    assert_eq!(
+        other.take_over(&dead, Some(beat - 1)).await.unwrap(),
+        Some(0)
+    );
+    assert_eq!(world.census().await, (0, 3, 3, 0), "its number is another");
+    assert_eq!(other.take_over(&dead, Some(beat)).await.unwrap(), Some(3));
+    assert_eq!(world.census().await, (3, 0, 0, 0));
+    assert_eq!(other.deaths(&["0", "1"]).await.unwrap(), [1, 0]);
+    let again = world.transport.beat().await.unwrap();
+    assert!(!again.is_unbroken, "{again:?}");
+    let tags: Vec<String> = taken.iter().map(|one| one.tag().to_owned()).collect();
+    assert_eq!(world.transport.renew(&tags).await.unwrap(), tags);
+}
+
+#[tokio::test]
+async fn what_has_killed_three_workers_is_set_aside() {
+    let mut world = World::new().await;
+    world.publish(2).await;
+    for deaths in 1..=3 {
+        let doomed = world.another();
+        doomed.beat().await.unwrap();
+        let mut taken = doomed.take(&queues(), 2).await.unwrap();
+        assert_eq!(taken.len(), 2);
+        doomed.mark_started(&mut taken[0], "0").await.unwrap();
+        let restored = world.transport.take_over(&doomed.worker(), None).await;
+        assert_eq!(restored.unwrap(), Some(if deaths < 3 { 2 } else { 1 }));
+    }
+    assert_eq!(world.census().await, (1, 0, 0, 1));
+    let counted = world.transport.deaths(&["0", "1"]).await.unwrap();
+    assert_eq!(counted, [0, 0], "replayed, it begins anew");
+}
+
+#[tokio::test]
+async fn without_tracking_a_push_wakes_too() {
+    let mut world = World::new().await;
+    let name = Uuid::new_v4().simple().to_string();
+    let mut user = redis::cmd("ACL");
+    user.arg(&[
+        "SETUSER",
+        &name,
+        "on",
+        ">secret",
+        "~*",
+        "&*",
+        "+@all",
+        "-client|tracking",
+    ]);
+    user.query_async::<()>(&mut world.redis).await.unwrap();
+    let url = broker_url().replacen("redis://", &format!("redis://{name}:secret@"), 1);
+    let transport = RedisTransport::new(&url, &world.options).unwrap();
+    assert!(transport.take(&queues(), 1).await.unwrap().is_empty());
+    let (queues, waiting) = (queues(), std::time::Instant::now());
+    tokio::join!(transport.woken(&queues), async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        world.publish(1).await;
+    });
+    assert!(
+        waiting.elapsed() < Duration::from_millis(900),
+        "{:?}",
+        waiting.elapsed()
+    );
+    assert_eq!(transport.take(&queues, 1).await.unwrap().len(), 1);
+    let mut gone = redis::cmd("ACL");
+    gone.arg(&["DELUSER", &name]);
+    gone.query_async::<()>(&mut world.redis).await.unwrap();
 }
 
 #[tokio::test]

@@ -1,14 +1,14 @@
 -- Puts messages back whose holder is gone, each only if that is still so: the holder has not counted up its number
--- meanwhile, or nobody has renewed the claim. A start that ended in the holder's death is counted; a message with too
+-- meanwhile (it would have heard that it was declared dead), or nobody has renewed the claim. A start that ended in the holder's death is counted; a message with too
 -- many of them stays claimed, for the client to set aside.
 --
 -- ARGV     1 unacked  2 unacked_index  3 started  4 deaths  5 workers
---          6 the holder, or '': any  7 the holder's last number, or the latest score that counts as expired
+--          6 the holder, or '': any  7 the holder's number, or the latest score that counts as expired
 --          8 how many deaths are too many  9 for how many seconds deaths are remembered
 --          10…  claim, list, message, id ('': unreadable, cannot have been started); claim, list, …
 -- Returns  how many were put back, then the claims that stay
 local holder = ARGV[6]
-if holder ~= '' and ARGV[7] ~= '' and redis.call('HGET', ARGV[5], holder) ~= ARGV[7] then
+if holder ~= '' and redis.call('HGET', ARGV[5], holder) ~= ARGV[7] then
   return { 0 }
 end
 local restored = 0
