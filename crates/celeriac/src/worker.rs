@@ -75,6 +75,7 @@ impl Worker {
     /// # Errors
     /// [`WorkerError::Broker`]: the settings limit the tries to reach the broker, and they are used up.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), WorkerError> {
+        self.app.transport().sign_as(&self.options.hostname);
         let (requests, incoming) = mpsc::channel(CHANNEL_CAPACITY);
         let ready = ReadySender {
             requests,

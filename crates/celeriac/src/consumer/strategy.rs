@@ -9,8 +9,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use celeriac_protocol::envelope::Envelope;
 use celeriac_protocol::error::DecodeError;
+use celeriac_protocol::limits::Limits;
 use celeriac_protocol::message::TaskMessage;
 use chrono::{DateTime, Utc};
 use tokio::sync::OwnedSemaphorePermit;
@@ -61,7 +61,7 @@ impl Strategy {
         permit: Option<OwnedSemaphorePermit>,
     ) -> Option<Delivery> {
         let cancelled = self.held.hold(&delivery);
-        let decoded = decode(delivery.raw());
+        let decoded = decode(&self.app.settings().message_limits(), delivery.raw());
         let (message, eta, is_redelivered) = match decoded {
             Ok(decoded) => decoded,
             Err(error) => {
@@ -127,22 +127,28 @@ impl Strategy {
     }
 
     async fn set_aside(&self, delivery: Delivery, error: &DecodeError) {
+        let setting = match error {
+            DecodeError::TooLarge { .. } | DecodeError::InflatesTooMuch { .. } => {
+                " (message_max_bytes)"
+            }
+            _ => "",
+        };
+        let reason = format!("{error}{setting}");
         log::error!(
-            "Received invalid task message: {error}. It is kept in {}.dead.",
+            "Received invalid task message: {reason}. It is kept in {}.dead.",
             delivery.queue()
         );
-        self.held.dead_letter(delivery, &error.to_string()).await;
+        self.held.dead_letter(delivery, &reason).await;
     }
 }
 
 type Decoded = (TaskMessage, Option<DateTime<Utc>>, bool);
 
-fn decode(raw: &[u8]) -> Result<Decoded, DecodeError> {
-    let envelope = Envelope::parse(raw)?;
-    let message = TaskMessage::from_envelope(&envelope)?;
+fn decode(limits: &Limits, raw: &[u8]) -> Result<Decoded, DecodeError> {
+    let message = TaskMessage::decode(limits, raw)?;
     let eta = message.headers.eta_time()?;
     message.headers.expires_time()?;
-    let is_redelivered = envelope
+    let is_redelivered = message
         .properties
         .delivery_info
         .redelivered

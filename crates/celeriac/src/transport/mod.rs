@@ -6,11 +6,13 @@
 //!
 //! Counterpart: `kombu/transport/virtual/base.py` @ 5.7.0 (`Channel`, `QoS`).
 
+pub(crate) mod dead_letter;
 mod error;
 pub(crate) mod redis;
 
 use async_trait::async_trait;
 
+pub use dead_letter::DeadLetter;
 pub use error::Error;
 
 /// Most messages in one take. A script holds up the whole server; this many take about 2 ms.
@@ -135,4 +137,41 @@ pub trait Transport: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// The broker is away.
     async fn restore_expired(&self) -> Result<usize, Error>;
+
+    /// Says which node sets messages aside, for the records of `<queue>.dead`.
+    fn sign_as(&self, node: &str);
+
+    /// How many messages of this queue were set aside and are kept.
+    ///
+    /// # Errors
+    /// The broker is away.
+    async fn count_dead_letters(&self, queue: &str) -> Result<usize, Error>;
+
+    /// Those messages, the oldest first: `count` of them after the first `skip`.
+    ///
+    /// # Errors
+    /// The broker is away.
+    async fn dead_letters(
+        &self,
+        queue: &str,
+        skip: usize,
+        count: usize,
+    ) -> Result<Vec<DeadLetter>, Error>;
+
+    /// Puts such a message back into its queue, in one step. `false`: it was gone.
+    ///
+    /// # Errors
+    /// The broker is away; it may have done it.
+    async fn replay_dead_letter(
+        &self,
+        letter: &DeadLetter,
+        priority: i64,
+        message: &[u8],
+    ) -> Result<bool, Error>;
+
+    /// Destroys such a message. `false`: it was gone.
+    ///
+    /// # Errors
+    /// The broker is away; it may have done it.
+    async fn drop_dead_letter(&self, letter: &DeadLetter) -> Result<bool, Error>;
 }

@@ -11,6 +11,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use celeriac_protocol::Limits;
 use toml::Value;
 
 use super::kinds::{
@@ -167,6 +168,14 @@ settings! {
         unacked_mutex_expire: Duration as Seconds = Duration::from_secs(300);
         /// Every how many seconds old ones are looked for.
         unacked_restore_interval: Duration as Seconds = Duration::from_secs(10);
+        /// The largest message that is read, in bytes: as it lies in its queue, and its body when decompressed.
+        ///
+        /// Larger ones are kept in "<queue>.dead". Not a setting of Celery's, which reads everything.
+        message_max_bytes: usize as Count = 64 * 1024 * 1024;
+        /// How many messages "<queue>.dead" keeps; the oldest fall off, and the worker's log says so.
+        ///
+        /// Not a setting of Celery's, which destroys such messages.
+        dead_letters_max: usize as Count = 10_000;
     }
 }
 
@@ -189,6 +198,12 @@ impl Settings {
         self.result_backend
             .as_deref()
             .map_or_else(|| "disabled://".to_owned(), mask_url)
+    }
+
+    /// How much of a message is read.
+    pub fn message_limits(&self) -> Limits {
+        let bytes = self.broker_transport_options.message_max_bytes;
+        Limits::new(bytes, bytes)
     }
 
     /// The names of the tables among the settings.

@@ -1,7 +1,7 @@
 //! Redis as a broker, on the same keys as kombu.
 //!
 //! - `take`: messages out of the lists into `unacked`, in one script (promise M1).
-//! - `settle`: ack, requeue, dead letter.
+//! - `settle`: ack, requeue; `dead_letters`: what nobody can run.
 //! - `lease`: renewing what we hold, restoring what nobody renews (promise M2).
 //! - `keys`: the names of the keys.
 //! - `connection`: one connection in one role; two of them are enough for any number of queues.
@@ -11,6 +11,7 @@
 //! in `unacked` (an envelope's `delivery_tag` need not be unique), and renewed claims.
 
 mod connection;
+mod dead_letters;
 mod keys;
 mod lease;
 mod settle;
@@ -27,7 +28,7 @@ use tokio::sync::Notify;
 
 pub(crate) use connection::{Address, Connection};
 
-use super::{Delivery, Error, QueueEnd, Transport, Unsettled};
+use super::{DeadLetter, Delivery, Error, QueueEnd, Transport, Unsettled};
 use crate::app::settings::BrokerTransportOptions;
 use keys::Keys;
 
@@ -50,6 +51,8 @@ pub(crate) struct RedisTransport {
     wake: Arc<Notify>,
     claims: Mutex<take::Claims>,
     declared: Mutex<HashSet<String>>,
+    /// The node that sets messages aside; empty in a process that runs none.
+    node: Mutex<String>,
 }
 
 impl RedisTransport {
@@ -67,7 +70,15 @@ impl RedisTransport {
             wake,
             claims: Mutex::new(take::Claims::new()),
             declared: Mutex::new(HashSet::new()),
+            node: Mutex::default(),
         })
+    }
+
+    fn node(&self) -> String {
+        self.node
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn is_declared(&self, queue: &str) -> bool {
@@ -163,5 +174,35 @@ impl Transport for RedisTransport {
 
     async fn restore_expired(&self) -> Result<usize, Error> {
         self.restore_visible().await
+    }
+
+    fn sign_as(&self, node: &str) {
+        node.clone_into(&mut self.node.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    async fn count_dead_letters(&self, queue: &str) -> Result<usize, Error> {
+        self.count_dead(queue).await
+    }
+
+    async fn dead_letters(
+        &self,
+        queue: &str,
+        skip: usize,
+        count: usize,
+    ) -> Result<Vec<DeadLetter>, Error> {
+        self.read_dead(queue, skip, count).await
+    }
+
+    async fn replay_dead_letter(
+        &self,
+        letter: &DeadLetter,
+        priority: i64,
+        message: &[u8],
+    ) -> Result<bool, Error> {
+        self.push_dead(letter, priority, message).await
+    }
+
+    async fn drop_dead_letter(&self, letter: &DeadLetter) -> Result<bool, Error> {
+        self.drop_dead(letter).await
     }
 }

@@ -1,24 +1,16 @@
-//! Settling what we hold: ack, requeue, dead letter.
+//! Settling what we hold: ack, requeue. (The third way is in `dead_letters`.)
 //!
-//! Counterpart: `QoS.ack`, `QoS.reject` and `QoS.restore_by_tag` in `kombu/transport/redis.py`. The dead
-//! letters are ours: on Redis, Celery destroys a message that it cannot run.
+//! Counterpart: `QoS.ack`, `QoS.reject` and `QoS.restore_by_tag` in `kombu/transport/redis.py`.
 
 use std::sync::LazyLock;
 
-use base64::Engine;
-use celeriac_protocol::envelope::Envelope;
+use celeriac_protocol::{Envelope, Limits};
 use redis::Script;
-use serde_json::json;
 
 use super::{Delivery, Error, QueueEnd, RedisTransport};
-use crate::clock;
 
 static REQUEUE: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/requeue.lua")));
-static BURY: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("scripts/dead_letter.lua")));
-static BURY_WAITING: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("scripts/dead_letter_waiting.lua")));
 
 /// Messages a script gives back at once: about 2 ms of the server's time.
 const REQUEUE_BATCH: usize = 100;
@@ -71,50 +63,13 @@ impl RedisTransport {
         }
         Ok(pushed)
     }
-
-    pub(super) async fn bury(&self, delivery: &Delivery, reason: &str) -> Result<(), Error> {
-        let mut connection = self.commands.get().await?;
-        let buried = BURY
-            .arg(self.keys.unacked())
-            .arg(self.keys.unacked_index())
-            .arg(delivery.tag())
-            .arg(self.keys.dead(delivery.queue()))
-            .arg(dead_record(delivery.queue(), delivery.raw(), reason))
-            .invoke_async::<()>(&mut connection)
-            .await;
-        self.commands.check(buried).await
-    }
-
-    /// Moves an entry that is no JSON object out of the way. A failure leaves it where it is, for the
-    /// next take to find.
-    pub(super) async fn bury_waiting(&self, list: &str, queue: &str, entry: &[u8]) {
-        let reason = "not a JSON object";
-        log::error!(
-            "Message in queue {queue:?} is {reason} ({} bytes); it is kept in {:?}",
-            entry.len(),
-            self.keys.dead(queue)
-        );
-        let moved = async {
-            let mut connection = self.commands.get().await?;
-            let moved = BURY_WAITING
-                .arg(list)
-                .arg(entry)
-                .arg(self.keys.dead(queue))
-                .arg(dead_record(queue, entry, reason))
-                .invoke_async::<()>(&mut connection)
-                .await;
-            self.commands.check(moved).await
-        };
-        if let Err(error) = moved.await {
-            log::warn!("could not move it: {error}");
-        }
-    }
 }
 
 /// The envelope marked as redelivered, and its priority. An envelope that cannot be read goes back as
 /// it is.
 pub(super) fn redelivered(raw: &[u8]) -> (i64, Vec<u8>) {
-    match Envelope::parse(raw) {
+    // What was taken once is read again, whatever its size.
+    match Envelope::parse_within(&Limits::new(usize::MAX, usize::MAX), raw) {
         Ok(mut envelope) => {
             envelope.set_redelivered();
             let priority = envelope.properties.priority.unwrap_or(0);
@@ -122,23 +77,4 @@ pub(super) fn redelivered(raw: &[u8]) -> (i64, Vec<u8>) {
         }
         Err(_) => (0, raw.to_vec()),
     }
-}
-
-/// One entry of `<queue>.dead`: JSON, whatever bytes the message had.
-fn dead_record(queue: &str, raw: &[u8], reason: &str) -> String {
-    let (encoding, message) = match std::str::from_utf8(raw) {
-        Ok(text) => ("utf-8", text.to_owned()),
-        Err(_) => (
-            "base64",
-            base64::engine::general_purpose::STANDARD.encode(raw),
-        ),
-    };
-    json!({
-        "queue": queue,
-        "reason": reason,
-        "date": clock::now().to_rfc3339(),
-        "encoding": encoding,
-        "message": message,
-    })
-    .to_string()
 }
