@@ -272,7 +272,9 @@ mod tests {
         let limit = Limits::default().nesting;
         let use_it = move || {
             let value = parse("body", nested(limit).as_bytes()).unwrap();
-            let again = to_python_string(&value.clone());
+            let copy = value.clone();
+            let again = to_python_string(&copy);
+            assert_eq!(copy, value);
             assert!(crate::repr::saferepr(&value).starts_with("[{'a': "));
             assert_eq!(parse("body", again.as_bytes()).unwrap(), value);
             for depth in [limit + 2, 100_000, 10_000_000] {

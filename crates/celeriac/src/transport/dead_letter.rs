@@ -1,18 +1,17 @@
 //! One record of `<queue>.dead`: a message that nobody could run, and why.
 //!
-//! ```json
-//! {"id": "4b0e…", "date": "2026-11-26T15:20:09.123456+00:00", "queue": "celery", "worker": "celery@host",
-//!  "task": "proj.add", "task_id": "cccb…", "reason": "headers.eta is a number, expected a string",
-//!  "encoding": "utf-8", "message": "{\"body\": …"}
+//! ```text
+//! {"id": "4b0e…", "date": "2026-11-26T15:20:09.123456+00:00", "queue": "celery", "worker": "celery@host", "task": "proj.add", "task_id": "cccb…", "reason": "headers.eta is a number, expected a string"}
+//! {"body": …
 //! ```
-//! `task` and `task_id` are null where the message does not tell. The message is kept byte for byte: in Python it is
-//! `record["message"].encode(record["encoding"])`; `latin-1` is for what is no UTF-8.
+//! The first line is JSON; what is behind it is the message, byte for byte. `task` and `task_id` are null where the
+//! message does not tell.
 //!
 //! Counterpart: none. Celery on Redis destroys what it cannot run.
 
 use celeriac_protocol::timestamp::isoformat;
 use celeriac_protocol::{Envelope, Limits};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::clock;
@@ -48,17 +47,14 @@ pub struct DeadLetter {
 impl DeadLetter {
     /// Reads a record. What is none keeps its place all the same, so that it can be seen and dropped.
     pub(crate) fn parse(queue: &str, index: usize, record: Vec<u8>) -> Self {
-        let mut fields: Value = serde_json::from_slice(&record).unwrap_or_default();
+        let end = record.iter().position(|byte| *byte == b'\n');
+        let (line, message) = record.split_at(end.unwrap_or(record.len()));
+        let fields: Option<Map<String, Value>> = serde_json::from_slice(line).ok();
+        let message = message.split_first().filter(|_| fields.is_some());
+        let message = message.map(|(_, message)| message.to_vec());
+        let mut fields = fields.unwrap_or_default();
         let mut text = |name: &str| match fields.get_mut(name).map(Value::take) {
             Some(Value::String(text)) => Some(text),
-            _ => None,
-        };
-        let message = match (text("message"), text("encoding").as_deref()) {
-            (Some(message), Some("utf-8")) => Some(message.into_bytes()),
-            (Some(message), Some("latin-1")) => message
-                .chars()
-                .map(|byte| u8::try_from(byte).ok())
-                .collect(),
             _ => None,
         };
         Self {
@@ -115,23 +111,19 @@ mod tests {
             "n".repeat(1000)
         );
         let head = record_head("celery", "celery@host", Some(message.as_bytes()));
-        let record = DeadLetter::parse("celery", 3, format!("{head}}}").into_bytes());
+        let record = DeadLetter::parse("celery", 3, format!("{head}}}\n\n\n").into_bytes());
         assert_eq!(
             (record.index, record.queue.as_str(), record.worker.as_str()),
             (3, "celery", "celery@host")
         );
+        assert_eq!(record.message.as_deref(), Some(&b"\n\n"[..]));
         assert_eq!((record.task, record.task_id), (Some("n".repeat(255)), None));
         assert!(Uuid::parse_str(&record.id).is_ok() && record.date.ends_with("+00:00"));
     }
 
     #[test]
     fn what_is_no_record_has_a_place_but_no_message() {
-        for foreign in [
-            &b"\xff"[..],
-            b"[]",
-            br#"{"message": "x"}"#,
-            br#"{"encoding": "latin-1", "message": "\u20ac"}"#,
-        ] {
+        for foreign in [&b"\xff"[..], b"[]\n", b"{\n}", br#"{"message": "x"}"#, b""] {
             let letter = DeadLetter::parse("q", 0, foreign.to_vec());
             assert_eq!((letter.message, letter.record), (None, foreign.to_vec()));
         }
