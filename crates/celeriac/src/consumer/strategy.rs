@@ -22,7 +22,7 @@ use crate::app::App;
 use crate::canvas;
 use crate::clock;
 use crate::executor::Request;
-use crate::log_lines::Subject;
+use crate::log_lines::{Subject, printable};
 use crate::transport::Delivery;
 
 /// The longest time for which a message that is not ours is held before it goes back.
@@ -30,6 +30,9 @@ const LONGEST_HAND_BACK: Duration = Duration::from_secs(60);
 
 /// How many such messages are counted; beyond that the counts start afresh.
 const HAND_BACKS_COUNTED: usize = 10_000;
+
+/// Characters of the reason for which a message is set aside.
+const REASON_MAX: usize = 1000;
 
 /// See the module's text.
 #[derive(Debug)]
@@ -133,7 +136,8 @@ impl Strategy {
             }
             _ => "",
         };
-        let reason = format!("{error}{setting}");
+        // It may repeat what the message says.
+        let reason = printable(&format!("{error}{setting}"), REASON_MAX);
         log::error!(
             "Received invalid task message: {reason}. It is kept in {}.dead.",
             delivery.queue()

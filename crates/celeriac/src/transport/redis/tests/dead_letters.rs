@@ -103,6 +103,30 @@ async fn only_json_objects_get_into_unacked_and_the_rest_stops_nobody() {
     }
 }
 
+#[tokio::test]
+async fn a_large_message_is_looked_at_around_its_body() {
+    let mut world = World::new().await;
+    let body = "A".repeat(2 * 1024 * 1024);
+    let whole = format!(r#"{{"body": "{body}", "headers": {{}}}}"#);
+    let escaped = format!(r#"{{"body": "{body}\"", "headers": {{}}}}"#);
+    for (message, is_taken) in [
+        (whole.clone(), true),
+        (whole.replace("{}}", "{},}"), false),
+        (whole.replacen("\", ", ", ", 1), false),
+        (whole.replace("AA\"", "A\n\""), false),
+        (escaped, true),
+    ] {
+        world.push("q", message.as_bytes()).await;
+        let taken = world.take(1).await;
+        assert_eq!(
+            taken.len(),
+            usize::from(is_taken),
+            "{}",
+            &message[message.len() - 40..]
+        );
+    }
+}
+
 /// The check is there to keep an entry out that Python cannot read: so Python's own reader is asked.
 #[test]
 fn python_reads_every_record_that_is_let_in() {
