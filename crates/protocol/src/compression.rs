@@ -178,6 +178,14 @@ mod tests {
 
     #[test]
     fn a_bomb_stops_at_the_limit() {
+        let (mut out, limits) = (Vec::new(), Limits::new(1000, 1000));
+        let endless = io::repeat(b' ').take(1_000_000);
+        assert!(!read_up_to(endless, &limits, &mut out).unwrap());
+        assert_eq!(
+            out.len(),
+            1001,
+            "no more is read than shows that it is too much"
+        );
         let blanks = vec![b' '; 100_000];
         for (compression, bomb) in [
             (Compression::Zlib, zlib(&blanks)),
