@@ -170,11 +170,12 @@ settings! {
         unacked_restore_interval: Duration as Seconds = Duration::from_secs(10);
         /// The largest message that is read, in bytes: as it lies in its queue, and its body when decompressed.
         ///
-        /// Larger ones are kept in "<queue>.dead". Not a setting of Celery's, which reads everything.
+        /// Larger ones are kept among the dead letters of their queue. Not a setting of Celery's, which reads everything.
         message_max_bytes: usize as Count = 64 * 1024 * 1024;
-        /// How many messages "<queue>.dead" keeps; the oldest fall off, and the worker's log says so.
+        /// How many dead letters a queue keeps, in the list of its name and ".dead".
         ///
-        /// Not a setting of Celery's, which destroys such messages.
+        /// Beyond that the oldest fall off, and the worker's log says which. Not a setting of Celery's, which destroys
+        /// such messages.
         dead_letters_max: usize as Count = 10_000;
     }
 }

@@ -1,5 +1,5 @@
 -- Put before the scripts that look at what waits. One entry in `unacked` that is no JSON object ends every Python
--- worker's restore (promise M3), so each is parsed before it gets there: 8 us for 1 kB. cjson alone takes more for
+-- worker's restore (promise M3), so each is parsed before it gets there: 12 us for 1 kB. cjson alone takes more for
 -- numbers than JSON is, and control characters inside of texts.
 local decoder = cjson.new()
 decoder.decode_invalid_numbers(false)
@@ -16,9 +16,14 @@ local function without_body(message)
   return string.sub(message, 1, opening) .. string.sub(message, closing)
 end
 
+-- One search for each is faster than one for a set of them.
+local CONTROL_CHARACTERS = {}
+for byte = 0, 31 do CONTROL_CHARACTERS[byte + 1] = string.char(byte) end
+
 local function has_control_characters(message)
-  for byte = 0, 31 do
-    if string.find(message, string.char(byte), 1, true) then return true end
+  local find = string.find
+  for i = 1, 32 do
+    if find(message, CONTROL_CHARACTERS[i], 1, true) then return true end
   end
   return false
 end
