@@ -5,6 +5,8 @@
     reason = "the celery crate's macro writes its impl into a const"
 )]
 
+/// Messages that nobody can run, and what a person does with them.
+mod bad_messages;
 /// What is typed or set wrongly, and services that are away: what the person reads.
 mod command_errors;
 /// Every kind of file, from its drop to its fate.

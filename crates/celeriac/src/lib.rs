@@ -29,7 +29,9 @@ mod shutdown;
 pub mod transport;
 mod worker;
 
-pub use app::{App, AppBuilder, AsyncResult, SendError, SendOptions, Settings, settings};
+pub use app::{
+    App, AppBuilder, AsyncResult, DeadLetters, Pages, SendError, SendOptions, Settings, settings,
+};
 pub use celeriac_protocol as protocol;
 pub use celery_task::Delay;
 pub use context::Context;

@@ -54,8 +54,8 @@ pub(crate) struct Subject {
 impl Subject {
     pub(crate) fn new(name: &str, id: &str) -> Self {
         Self {
-            name: shown(name),
-            id: shown(id),
+            name: printable(name, SHOWN_MAX),
+            id: printable(id, SHOWN_MAX),
         }
     }
 
@@ -140,10 +140,11 @@ impl Subject {
     }
 }
 
-fn shown(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len().min(SHOWN_MAX));
+/// A text such as it may stand in a line: at most so many characters, none of which ends the line or commands a terminal.
+pub(crate) fn printable(text: &str, most: usize) -> String {
+    let mut shown = String::with_capacity(text.len().min(most));
     let mut characters = text.chars();
-    for character in characters.by_ref().take(SHOWN_MAX) {
+    for character in characters.by_ref().take(most) {
         match character.is_control() {
             true => shown.extend(character.escape_default()),
             false => shown.push(character),

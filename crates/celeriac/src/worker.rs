@@ -87,6 +87,7 @@ impl Worker {
     /// # Errors
     /// [`WorkerError::Broker`]: the settings limit the tries to reach the broker, and they are used up.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), WorkerError> {
+        self.app.transport().sign_as(&self.options.hostname);
         if let Some(worker) = self.options.succession.worker {
             self.app.transport().identify(worker);
         }

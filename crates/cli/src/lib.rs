@@ -9,12 +9,13 @@
 //! - `command_line`: reading what was typed as Celery (click) does, and taking passwords out of it.
 //! - `exit`, `output`, `shutdown`: exit codes, stdout and stderr, [`shutdown_signal`].
 //! - `logging`: Celery's log lines, or JSON.
-//! - `worker`, `call`: the commands; `nodename`: what workers are called.
+//! - `worker`, `call`, `dead_letter`: the commands; `nodename`: what workers are called.
 //!
 //! Counterpart: `celery/bin/` and `celery/apps/worker.py` @ 5.7.0.
 
 mod call;
 mod command_line;
+mod dead_letter;
 mod exit;
 mod logging;
 mod nodename;

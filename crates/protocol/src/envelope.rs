@@ -13,7 +13,8 @@ use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use serde_json::{Value, json};
 
 use crate::{
-    DecodeError, Map,
+    DecodeError, Limits, Map,
+    compression::Compression,
     fields::Fields,
     json,
     key_order::{KeyOrder, Layout},
@@ -115,12 +116,22 @@ const DELIVERY_INFO: Layout = Layout {
 };
 
 impl Envelope {
+    /// Reads what lies in a queue, within [`Limits::default`].
+    ///
+    /// # Errors
+    /// As [`Envelope::parse_within`].
+    pub fn parse(bytes: &[u8]) -> Result<Self, DecodeError> {
+        Self::parse_within(&Limits::default(), bytes)
+    }
+
     /// Reads what lies in a queue.
     ///
     /// # Errors
-    /// The bytes are no JSON object, or one of the five known keys has another type.
-    pub fn parse(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let mut fields = Fields::from_value(&ENVELOPE, json::parse("envelope", bytes)?)?;
+    /// The bytes are no JSON object, one of the five known keys has another type, or a limit is passed.
+    pub fn parse_within(limits: &Limits, bytes: &[u8]) -> Result<Self, DecodeError> {
+        limits.check_message(bytes.len())?;
+        let value = json::parse_within(limits, "envelope", bytes)?;
+        let mut fields = Fields::from_value(&ENVELOPE, value)?;
         let body = fields.required("body")?;
         let content_encoding = fields.optional("content-encoding")?;
         let content_type = fields.optional("content-type")?;
@@ -152,11 +163,21 @@ impl Envelope {
         json::to_python_string(&self.key_order.arrange(&ENVELOPE, known, &self.extra))
     }
 
-    /// The serialized body: base64 undone, or the text itself when `body_encoding` is missing or null.
+    /// The serialized body: base64 and compression undone, or the text itself when `body_encoding` is missing or null.
     ///
     /// # Errors
-    /// [`DecodeError::BodyEncoding`]: the text is not valid base64, or the encoding is another one.
-    pub fn decode_body(&self) -> Result<Vec<u8>, DecodeError> {
+    /// The text is not valid base64, or the encoding is another one; the compression is not known, or broken; the body is
+    /// larger than the limit, before or after.
+    pub fn decode_body(&self, limits: &Limits) -> Result<Vec<u8>, DecodeError> {
+        let bytes = self.plain_body()?;
+        limits.check_body(bytes.len())?;
+        match Compression::of(&self.headers)? {
+            Some(compression) => compression.undo(&bytes, limits),
+            None => Ok(bytes),
+        }
+    }
+
+    fn plain_body(&self) -> Result<Vec<u8>, DecodeError> {
         let failed = |encoding: &str, reason: String| DecodeError::BodyEncoding {
             encoding: encoding.to_owned(),
             reason,
@@ -303,14 +324,20 @@ mod tests {
             body: "not base64!".to_owned(),
             ..Envelope::default()
         };
-        assert_eq!(envelope.decode_body().unwrap(), b"not base64!");
+        assert_eq!(
+            envelope.decode_body(&Limits::default()).unwrap(),
+            b"not base64!"
+        );
         envelope.properties.body_encoding = Some("base64".to_owned());
         assert!(matches!(
-            envelope.decode_body(),
+            envelope.decode_body(&Limits::default()),
             Err(DecodeError::BodyEncoding { .. })
         ));
         envelope.properties.body_encoding = Some("rot13".to_owned());
-        let err = envelope.decode_body().unwrap_err().to_string();
+        let err = envelope
+            .decode_body(&Limits::default())
+            .unwrap_err()
+            .to_string();
         assert_eq!(
             err,
             "the body is not valid rot13: only base64 and plain text are known"

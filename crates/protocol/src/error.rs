@@ -59,11 +59,53 @@ pub enum DecodeError {
         /// The `content-type` of the envelope.
         content_type: String,
     },
-    /// The body is compressed, which is not read.
-    #[error("the body is compressed with {codec}; send it with task_compression = None")]
-    Compressed {
+    /// The body is compressed in a way that is not read here.
+    #[error("the body is compressed with {codec:?}; zlib and bzip2 are read here")]
+    UnknownCompression {
         /// The `compression` header.
         codec: String,
+    },
+    /// The compressed body is broken.
+    #[error("the body is not valid {codec}: {reason}")]
+    Compression {
+        /// `zlib` or `bzip2`.
+        codec: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A message, or a body, of more bytes than the limit allows.
+    #[error("the {what} has {bytes} bytes, more than {limit}")]
+    TooLarge {
+        /// `message` or `body`.
+        what: &'static str,
+        /// How many bytes it has.
+        bytes: usize,
+        /// How many are read.
+        limit: usize,
+    },
+    /// A compressed body that would have more bytes than the limit allows.
+    #[error("the body inflates from {bytes} to more than {limit} bytes")]
+    InflatesTooMuch {
+        /// How many bytes it has while it is compressed.
+        bytes: usize,
+        /// How many are read.
+        limit: usize,
+    },
+    /// Objects and lists inside each other, deeper than the limit allows.
+    #[error("the {what} is nested deeper than {limit} levels")]
+    TooDeep {
+        /// Which part of the message.
+        what: &'static str,
+        /// How many levels are read.
+        limit: usize,
+    },
+    /// More values than the limit allows.
+    #[error("the {what} has more than {limit} values")]
+    TooManyValues {
+        /// Which part of the message.
+        what: &'static str,
+        /// How many are read.
+        limit: usize,
     },
     /// Neither a task message of protocol 2 (headers name the task) nor one of protocol 1 (the body does).
     #[error("not a task message: neither the headers nor the body name a task")]

@@ -100,6 +100,29 @@ impl Fields {
         }
     }
 
+    /// As [`Fields::optional`]; what counts as false in Python (0, an empty list) is none, and stays among the unknown keys.
+    pub(crate) fn unless_falsy<T: FromJson>(
+        &mut self,
+        key: &'static str,
+    ) -> Result<Option<T>, DecodeError> {
+        if self.is_falsy(key) {
+            return Ok(None);
+        }
+        self.optional(key)
+    }
+
+    /// Whether the field has a value other than null that counts as false in Python.
+    pub(crate) fn is_falsy(&self, key: &str) -> bool {
+        match self.map.get(key) {
+            None | Some(Value::Null) => false,
+            Some(Value::Bool(flag)) => !flag,
+            Some(Value::Number(number)) => number.as_f64() == Some(0.0),
+            Some(Value::String(text)) => text.is_empty(),
+            Some(Value::Array(items)) => items.is_empty(),
+            Some(Value::Object(map)) => map.is_empty(),
+        }
+    }
+
     /// The unknown keys, and the order of all.
     pub(crate) fn finish(self) -> (Map, KeyOrder) {
         let Self {

@@ -110,12 +110,15 @@ impl Headers {
             task: fields.required("task")?,
             id: fields.required("id")?,
             shadow: fields.lenient("shadow"),
-            eta: fields.optional("eta")?,
-            expires: fields.optional("expires")?,
+            eta: fields.unless_falsy("eta")?,
+            expires: fields.unless_falsy("expires")?,
             group: fields.optional("group")?,
             group_index: fields.lenient("group_index"),
             retries: fields.or_default("retries")?,
-            timelimit: TimeLimit::from_json(&fields.or_default::<Vec<_>>("timelimit")?)?,
+            timelimit: match fields.is_falsy("timelimit") {
+                true => TimeLimit::default(),
+                false => TimeLimit::from_json(&fields.or_default::<Vec<_>>("timelimit")?)?,
+            },
             root_id: fields.lenient("root_id"),
             parent_id: fields.lenient("parent_id"),
             argsrepr: fields.lenient("argsrepr"),
@@ -213,7 +216,6 @@ impl TimeLimit {
             other => Err(wrong_kind("headers", "timelimit", EXPECTED, Some(other))),
         };
         match limits {
-            // Python takes an empty list for no limits.
             [] => Ok(Self::default()),
             [hard, soft] => Ok(Self {
                 hard: number(hard)?,

@@ -8,10 +8,10 @@
 
 use std::io;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, ser::Formatter};
 
-use crate::{DecodeError, Map};
+use crate::{DecodeError, Limits, Map};
 
 /// A value that can always be written as JSON: its keys are strings and its numbers finite by type.
 pub trait JsonText: Serialize + sealed::Sealed {}
@@ -51,15 +51,33 @@ pub fn try_to_python_string(
     Ok(String::from_utf8(bytes).expect("the formatter writes ASCII only"))
 }
 
-/// Reads JSON without losing anything; `what` names the bytes in errors.
+/// Reads JSON without losing anything, within [`Limits::default`]; `what` names the bytes in errors.
 ///
 /// # Errors
-/// [`DecodeError::Json`], [`DecodeError::IntegerTooLarge`]. Nesting deeper than 128 levels is refused.
+/// As [`parse_within`].
 pub fn parse(what: &'static str, bytes: &[u8]) -> Result<Value, DecodeError> {
-    let value = serde_json::from_slice(bytes).map_err(|err| DecodeError::Json {
-        what,
-        reason: err.to_string(),
-    })?;
+    parse_within(&Limits::default(), what, bytes)
+}
+
+/// As [`parse`], within the nesting and the number of values of these limits.
+///
+/// # Errors
+/// [`DecodeError::Json`], [`DecodeError::IntegerTooLarge`], [`DecodeError::TooDeep`], [`DecodeError::TooManyValues`].
+pub fn parse_within(
+    limits: &Limits,
+    what: &'static str,
+    bytes: &[u8],
+) -> Result<Value, DecodeError> {
+    limits.check_json(what, bytes)?;
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    // Its own limit is lower than that of Python's senders; ours holds.
+    reader.disable_recursion_limit();
+    let value = Value::deserialize(&mut reader)
+        .and_then(|value| reader.end().map(|()| value))
+        .map_err(|err| DecodeError::Json {
+            what,
+            reason: err.to_string(),
+        })?;
     match lossy_integer(bytes) {
         Some(digits) => Err(DecodeError::IntegerTooLarge { what, digits }),
         None => Ok(value),
@@ -232,14 +250,7 @@ mod tests {
 
     #[test]
     fn what_only_python_calls_json_is_refused_with_its_place() {
-        for text in [
-            "NaN",
-            "[Infinity]",
-            r#""\ud83d""#,
-            "",
-            "[1,]",
-            &"[".repeat(100_000),
-        ] {
+        for text in ["NaN", "[Infinity]", r#""\ud83d""#, "", "[1,]", "[] x"] {
             let err = parse("body", text.as_bytes()).unwrap_err().to_string();
             assert!(
                 err.starts_with("the body is not JSON that can be read: "),
@@ -247,6 +258,39 @@ mod tests {
             );
             assert!(err.contains("line 1 column"), "{err}");
         }
+    }
+
+    #[test]
+    fn nesting_up_to_the_limit_needs_little_stack() {
+        let nested = |depth: usize| {
+            format!(
+                r#"{}1{}"#,
+                r#"[{"a":"#.repeat(depth / 2),
+                "}]".repeat(depth / 2)
+            )
+        };
+        let limit = Limits::default().nesting;
+        let use_it = move || {
+            let value = parse("body", nested(limit).as_bytes()).unwrap();
+            let copy = value.clone();
+            let again = to_python_string(&copy);
+            assert_eq!(copy, value);
+            assert!(crate::repr::saferepr(&value).starts_with("[{'a': "));
+            assert_eq!(parse("body", again.as_bytes()).unwrap(), value);
+            for depth in [limit + 2, 100_000, 10_000_000] {
+                let refused = parse("body", nested(depth).as_bytes());
+                assert_eq!(
+                    refused,
+                    Err(DecodeError::TooDeep {
+                        what: "body",
+                        limit
+                    })
+                );
+            }
+        };
+        // A worker's threads have twice as much, and are not at their beginning.
+        let thread = std::thread::Builder::new().stack_size(1024 * 1024);
+        thread.spawn(use_it).unwrap().join().unwrap();
     }
 
     #[test]

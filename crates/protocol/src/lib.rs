@@ -8,11 +8,12 @@
 //! What is deliberately absent: I/O, async, the clock, logging. Times come in as arguments.
 //!
 //! # Layout
-//! - the envelope of kombu: [`envelope`]; the task message inside it: [`message`], [`headers`], [`compose`], [`canvas`]
+//! - the envelope of kombu: [`envelope`]; the task message inside it: [`message`], [`headers`], [`compose`], [`canvas`],
+//!   `compression`
 //! - results: [`result`], [`state`], [`exception`]
 //! - names of keys in Redis: [`binding`]
 //! - how Python writes: [`json`], [`repr`], [`timestamp`]
-//! - what can be wrong with a message: [`error`]; unknown fields: `fields`; the order of keys: `key_order`
+//! - what can be wrong with a message: [`error`], how much of it is read: [`limits`]; unknown fields: `fields`; the order of keys: `key_order`
 #![warn(
     clippy::indexing_slicing,
     clippy::string_slice,
@@ -22,6 +23,7 @@
 pub mod binding;
 pub mod canvas;
 pub mod compose;
+mod compression;
 pub mod envelope;
 pub mod error;
 pub mod exception;
@@ -29,6 +31,7 @@ mod fields;
 pub mod headers;
 pub mod json;
 mod key_order;
+pub mod limits;
 pub mod message;
 pub mod repr;
 pub mod result;
@@ -42,6 +45,7 @@ pub use error::DecodeError;
 pub use exception::TaskException;
 pub use headers::{Headers, TimeLimit};
 pub use key_order::KeyOrder;
+pub use limits::Limits;
 pub use message::{Routing, TaskMessage};
 pub use result::TaskMeta;
 pub use state::State;

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 pub use crate::headers::{Headers, TimeLimit};
 use crate::{
-    DecodeError, DeliveryInfo, Embed, Envelope, Map, Properties,
+    DecodeError, DeliveryInfo, Embed, Envelope, Limits, Map, Properties,
     fields::{Fields, FromJson, wrong_kind},
     json,
     key_order::{KeyOrder, Layout},
@@ -58,18 +58,39 @@ impl Routing {
 }
 
 impl TaskMessage {
+    /// Reads whatever lies in a queue: it is a task message, or there is a reason why not.
+    ///
+    /// # Errors
+    /// As [`Envelope::parse_within`] and [`TaskMessage::from_envelope`]. Every one of them is permanent.
+    pub fn decode(limits: &Limits, bytes: &[u8]) -> Result<Self, DecodeError> {
+        Self::from_envelope(limits, Envelope::parse_within(limits, bytes)?)
+    }
+
     /// Reads the task message in an envelope.
     ///
     /// # Errors
-    /// The body is not JSON (by its type or its bytes), or no task message of protocol 1 or 2.
-    pub fn from_envelope(envelope: &Envelope) -> Result<Self, DecodeError> {
-        check_readable(envelope)?;
-        let body = json::parse("body", &envelope.decode_body()?)?;
-        let properties = envelope.properties.clone();
+    /// The body is not JSON (by its type or its bytes), or no task message of protocol 1 or 2, or a limit is passed.
+    pub fn from_envelope(limits: &Limits, envelope: Envelope) -> Result<Self, DecodeError> {
+        check_content_type(&envelope)?;
+        let bytes = envelope.decode_body(limits)?;
+        let Envelope {
+            body: text,
+            mut headers,
+            properties,
+            ..
+        } = envelope;
+        // Large bodies are not kept in two forms at a time.
+        drop(text);
+        // What is written later is not compressed.
+        headers.shift_remove("compression");
+        let body = json::parse_within(limits, "body", &bytes)?;
+        drop(bytes);
         match body {
-            Value::Object(body) => from_protocol_1(body, &envelope.headers, properties),
-            Value::Array(body) if envelope.headers.contains_key("task") => {
-                let headers = Headers::from_map(envelope.headers.clone())?;
+            Value::Object(body) if !headers.contains_key("task") || body.contains_key("args") => {
+                from_protocol_1(body, &headers, properties)
+            }
+            Value::Array(body) if headers.contains_key("task") => {
+                let headers = Headers::from_map(headers)?;
                 let (args, kwargs, embed) = parse_body(body)?;
                 Ok(Self {
                     headers,
@@ -79,7 +100,7 @@ impl TaskMessage {
                     embed,
                 })
             }
-            other if envelope.headers.contains_key("task") => Err(wrong_kind(
+            other if headers.contains_key("task") => Err(wrong_kind(
                 "message",
                 "body",
                 "[args, kwargs, embed]",
@@ -114,24 +135,18 @@ impl TaskMessage {
     }
 }
 
-fn check_readable(envelope: &Envelope) -> Result<(), DecodeError> {
+fn check_content_type(envelope: &Envelope) -> Result<(), DecodeError> {
     let content_type = envelope
         .content_type
         .as_deref()
         .unwrap_or("application/data");
-    if content_type != JSON_CONTENT_TYPE {
-        let name = serializer_name(content_type).to_owned();
-        return Err(DecodeError::ContentDisallowed {
-            name,
-            content_type: content_type.to_owned(),
-        });
+    if content_type == JSON_CONTENT_TYPE {
+        return Ok(());
     }
-    match envelope.headers.get("compression").and_then(Value::as_str) {
-        Some(codec) if !codec.is_empty() => Err(DecodeError::Compressed {
-            codec: codec.to_owned(),
-        }),
-        _ => Ok(()),
-    }
+    Err(DecodeError::ContentDisallowed {
+        name: serializer_name(content_type).to_owned(),
+        content_type: content_type.to_owned(),
+    })
 }
 
 /// kombu's short name of a content type, or the type again.
@@ -222,10 +237,12 @@ mod tests {
         Envelope::parse(message.to_string().as_bytes()).unwrap()
     }
 
+    fn read(envelope: Envelope) -> Result<TaskMessage, DecodeError> {
+        TaskMessage::from_envelope(&Limits::default(), envelope)
+    }
+
     fn refusal(headers: &Value, body: &str) -> String {
-        TaskMessage::from_envelope(&envelope(headers, body))
-            .unwrap_err()
-            .to_string()
+        read(envelope(headers, body)).unwrap_err().to_string()
     }
 
     #[test]
@@ -299,9 +316,24 @@ mod tests {
                 "headers.timelimit is a string, expected [hard, soft] in seconds",
             ),
             (
-                json!({"task": "t", "id": "1", "compression": "application/x-gzip"}),
+                json!({"task": "t", "id": "1", "compression": "application/x-lzma"}),
                 "[[], {}, {}]",
-                "the body is compressed with application/x-gzip; send it with task_compression = None",
+                "the body is compressed with \"application/x-lzma\"; zlib and bzip2 are read here",
+            ),
+            (
+                json!({"task": "t", "id": "1", "eta": -1}),
+                "[[], {}, {}]",
+                "headers.eta is a number, expected a string",
+            ),
+            (
+                json!({"task": "t", "id": "1", "timelimit": "x"}),
+                "[[], {}, {}]",
+                "headers.timelimit is a string, expected a list",
+            ),
+            (
+                json!({"task": "t", "id": "1"}),
+                "{}",
+                "message.body is an object, expected [args, kwargs, embed]",
             ),
         ] {
             assert_eq!(refusal(&headers, body), reason);
@@ -314,7 +346,7 @@ mod tests {
             &json!({"task": "t", "id": "1", "lang": "py"}),
             "[[1], {}, null]",
         );
-        let task = TaskMessage::from_envelope(&old).unwrap();
+        let task = read(old.clone()).unwrap();
         assert_eq!(
             (task.headers.retries, task.headers.ignore_result),
             (0, None)
@@ -328,16 +360,34 @@ mod tests {
     fn a_header_of_an_unexpected_type_that_decides_nothing_is_passed_on() {
         let headers =
             json!({"task": "t", "id": "1", "shadow": ["odd"], "origin": 7, "stamps": null});
-        let task = TaskMessage::from_envelope(&envelope(&headers, "[[], {}, {}]")).unwrap();
+        let task = read(envelope(&headers, "[[], {}, {}]")).unwrap();
         assert_eq!(task.headers.shadow, None);
         assert_eq!(Value::Object(task.headers.to_map()), headers);
     }
 
     #[test]
+    fn what_python_takes_for_no_time_and_no_limit_is_none() {
+        for empty in [
+            json!(0),
+            json!(""),
+            json!(false),
+            json!([]),
+            json!({}),
+            json!(0.0),
+        ] {
+            let headers =
+                json!({"task": "t", "id": "1", "eta": empty, "expires": empty, "timelimit": empty});
+            let task = read(envelope(&headers, "[[], {}, {}]")).unwrap();
+            assert_eq!(task.headers.eta_time(), Ok(None));
+            assert_eq!(task.headers.expires_time(), Ok(None));
+            assert_eq!(task.headers.timelimit, TimeLimit::default());
+        }
+    }
+
+    #[test]
     fn the_headers_of_a_mixed_message_win_over_its_body() {
         let body = r#"{"task": "old", "id": "old", "args": [1], "kwargs": {"k": 2}, "retries": 3}"#;
-        let task =
-            TaskMessage::from_envelope(&envelope(&json!({"task": "t", "id": "1"}), body)).unwrap();
+        let task = read(envelope(&json!({"task": "t", "id": "1"}), body)).unwrap();
         assert_eq!(
             (
                 task.headers.task.as_str(),

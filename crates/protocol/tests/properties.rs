@@ -3,8 +3,8 @@
 use std::sync::LazyLock;
 
 use celeriac_protocol::{
-    Envelope, Headers, Map, Routing, Signature, State, TaskCall, TaskException, TaskMessage,
-    TaskMeta, binding::Binding, json, repr, timestamp,
+    DecodeError, Envelope, Headers, Limits, Map, Routing, Signature, State, TaskCall,
+    TaskException, TaskMessage, TaskMeta, binding::Binding, json, repr, timestamp,
 };
 use chrono::{DateTime, Utc};
 use proptest::{collection::vec, prelude::*};
@@ -123,17 +123,79 @@ static RECORDED: LazyLock<Vec<String>> = LazyLock::new(|| {
     [field("messages", "message"), field("results", "meta")].concat()
 });
 
+static MESSAGES: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let is_message = |text: &&String| text.starts_with(r#"{"body""#);
+    RECORDED.iter().filter(is_message).cloned().collect()
+});
+
+/// Where the values of a JSON document are, the document itself among them.
+fn pointers(value: &Value) -> Vec<String> {
+    let inside: Vec<(String, &Value)> = match value {
+        Value::Object(map) => map
+            .iter()
+            .map(|(key, inner)| (key.replace('~', "~0").replace('/', "~1"), inner))
+            .collect(),
+        Value::Array(items) => items
+            .iter()
+            .enumerate()
+            .map(|(at, inner)| (at.to_string(), inner))
+            .collect(),
+        _ => Vec::new(),
+    };
+    let inside = inside.into_iter().flat_map(|(name, inner)| {
+        pointers(inner)
+            .into_iter()
+            .map(move |rest| format!("/{name}{rest}"))
+    });
+    std::iter::once(String::new()).chain(inside).collect()
+}
+
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Object(map) => 1 + map.values().map(depth).max().unwrap_or(0),
+        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        _ => 0,
+    }
+}
+
+/// What stands where something else is expected.
+fn odd_json() -> impl Strategy<Value = Value> {
+    let known = [
+        "null",
+        "true",
+        "false",
+        "0",
+        "-1",
+        "1e308",
+        "18446744073709551615",
+        r#""""#,
+        r#""x""#,
+        "[]",
+        "{}",
+        "[null, null]",
+        "[1]",
+        r#"{"task": "t"}"#,
+        r#""9999-12-31T23:59:59+14:00""#,
+        r#""0001-01-01T00:00:00-14:00""#,
+        r#""\n\u0000""#,
+    ];
+    let known = known
+        .map(|text| serde_json::from_str(text).expect("JSON"))
+        .to_vec();
+    prop_oneof![prop::sample::select(known), any_json()]
+}
+
 /// Every way into this crate.
 fn read_all(bytes: &[u8]) {
     if let Ok(envelope) = Envelope::parse(bytes) {
         drop(envelope.to_json());
-        read_task(&envelope);
+        read_task(envelope.clone());
         // The body as it is, too, so that damage reaches what is inside.
         let mut inner = envelope;
-        if let Ok(body) = inner.decode_body() {
+        if let Ok(body) = inner.decode_body(&Limits::default()) {
             inner.body = String::from_utf8_lossy(&body).into_owned();
             inner.properties.body_encoding = None;
-            read_task(&inner);
+            read_task(inner);
         }
     }
     if let Ok(meta) = TaskMeta::parse(bytes) {
@@ -160,8 +222,8 @@ fn read_all(bytes: &[u8]) {
     ));
 }
 
-fn read_task(envelope: &Envelope) {
-    if let Ok(task) = TaskMessage::from_envelope(envelope) {
+fn read_task(envelope: Envelope) {
+    if let Ok(task) = TaskMessage::from_envelope(&Limits::default(), envelope) {
         drop((
             task.to_envelope(&Routing::queue("q"), "tag"),
             task.headers.timelimit.hard_duration(),
@@ -197,12 +259,86 @@ proptest! {
     }
 
     #[test]
+    fn any_value_in_any_field_is_a_task_or_has_a_reason(
+        which in any::<prop::sample::Index>(),
+        field in any::<prop::sample::Index>(),
+        value in odd_json(),
+    ) {
+        let mut message: Value = serde_json::from_str(&which.get(MESSAGES.as_slice())[..]).unwrap();
+        let fields = pointers(&message);
+        *message.pointer_mut(field.get(&fields).as_str()).unwrap() = value;
+        let bytes = message.to_string().into_bytes();
+        match TaskMessage::decode(&Limits::default(), &bytes) {
+            // What is read is sent again such that it is read as the same.
+            Ok(task) => {
+                let sent = task.to_envelope(&Routing::queue("q"), "tag");
+                let again = TaskMessage::from_envelope(&Limits::default(), sent.clone()).unwrap();
+                prop_assert_eq!(again.to_envelope(&Routing::queue("q"), "tag").to_json(), sent.to_json());
+            }
+            Err(error) => prop_assert!(!error.to_string().is_empty()),
+        }
+    }
+
+    #[test]
+    fn any_value_in_the_body_is_a_task_or_has_a_reason(
+        field in any::<prop::sample::Index>(),
+        value in odd_json(),
+    ) {
+        let mut body = serde_json::json!([[1], {"k": 2}, {"callbacks": [{"task": "t", "args": [], "kwargs": {},
+            "options": {"task_id": "x"}, "subtask_type": null, "immutable": false}], "errbacks": null, "chain": null,
+            "chord": null}]);
+        let fields = pointers(&body);
+        *body.pointer_mut(field.get(&fields).as_str()).unwrap() = value;
+        let mut envelope = Envelope::parse(MESSAGES[0].as_bytes()).unwrap();
+        envelope.encode_body(body.to_string().as_bytes());
+        drop(TaskMessage::from_envelope(&Limits::default(), envelope).map(|task| task.body_json()));
+    }
+
+    #[test]
+    fn nothing_that_is_read_is_beyond_the_limits(
+        which in any::<prop::sample::Index>(),
+        bytes in 0..4000_usize,
+        nesting in 0..8_usize,
+        values in 1..60_usize,
+    ) {
+        let message = which.get(MESSAGES.as_slice());
+        let limits = Limits { message_bytes: bytes, body_bytes: bytes / 4, nesting, values };
+        match Envelope::parse_within(&limits, message.as_bytes()) {
+            Ok(envelope) => {
+                prop_assert!(message.len() <= bytes);
+                prop_assert!(serde_json::from_str(message).is_ok_and(|value| depth(&value) <= nesting));
+                if let Ok(body) = envelope.decode_body(&limits) {
+                    prop_assert!(body.len() <= bytes / 4);
+                }
+            }
+            Err(error) => prop_assert!(matches!(
+                error,
+                DecodeError::TooLarge { .. } | DecodeError::TooDeep { .. } | DecodeError::TooManyValues { .. }
+            ), "{}", error),
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_decompressed_within_the_limit(
+        stream in vec(any::<u8>(), 0..300),
+        start in prop::sample::select(vec![&b""[..], b"\x78\x9c", b"BZh91AY&SY"]),
+        codec in prop::sample::select(vec!["gzip", "bzip2"]),
+    ) {
+        let mut envelope = Envelope::default();
+        envelope.headers.insert("compression".to_owned(), Value::from(codec));
+        envelope.encode_body(&[start, &stream].concat());
+        if let Ok(body) = envelope.decode_body(&Limits::new(1 << 20, 1000)) {
+            prop_assert!(body.len() <= 1000);
+        }
+    }
+
+    #[test]
     fn what_is_composed_is_read_as_it_was(call in any_call()) {
         let message = call.into_message();
         let sent = message.to_envelope(&Routing::queue("celery"), "a-tag");
         let received = Envelope::parse(sent.to_json().as_bytes()).unwrap();
         prop_assert_eq!(&received, &sent);
-        let read = TaskMessage::from_envelope(&received).unwrap();
+        let read = TaskMessage::from_envelope(&Limits::default(), received).unwrap();
         let mut expected = message;
         expected.properties = sent.properties;
         prop_assert_eq!(read, expected);
@@ -210,8 +346,6 @@ proptest! {
 
     #[test]
     fn headers_in_any_order_are_passed_on(headers in any_headers()) {
-        // An empty list of time limits means the same as none, and is written as [null, null].
-        prop_assume!(headers.get("timelimit") != Some(&Value::Array(Vec::new())));
         let text = json::to_python_string(&headers);
         if let Ok(read) = Headers::from_map(headers) {
             prop_assert_eq!(json::to_python_string(&read.to_map()), text);

@@ -3,6 +3,7 @@
 //! - `settings`: Celery's names, read from flags, environment and file.
 //! - `connect`: from a URL to a transport or backend.
 //! - `send`: `send_task`, and what `apply_async` takes.
+//! - `dead_letters`: what nobody could run.
 //! - `result`: what a caller holds of a task that was sent.
 //!
 //! There is no global app: two of them, with workers, can live in one process.
@@ -10,6 +11,7 @@
 //! Counterpart: `celery/app/base.py` @ 5.7.0.
 
 mod connect;
+mod dead_letters;
 mod result;
 pub(crate) mod send;
 pub mod settings;
@@ -22,6 +24,7 @@ use celery::task::Task;
 use serde::Serialize;
 use uuid::Uuid;
 
+pub use dead_letters::{DeadLetters, Pages};
 pub use result::AsyncResult;
 pub use send::{SendError, SendOptions};
 pub use settings::Settings;
@@ -110,6 +113,11 @@ impl App {
     /// The result backend's URL, its password masked; `disabled://` without one.
     pub fn backend_url(&self) -> &str {
         self.inner.backend.url()
+    }
+
+    /// The messages of a queue that nobody could run.
+    pub fn dead_letters(&self, queue: &str) -> DeadLetters {
+        DeadLetters::new(self.clone(), queue)
     }
 
     pub(crate) fn handler(&self, task: &str) -> Option<&Arc<dyn Handler>> {

@@ -8,8 +8,8 @@
 
 use std::time::Duration;
 
-use celeriac_protocol::envelope::Envelope;
 use celeriac_protocol::error::DecodeError;
+use celeriac_protocol::limits::Limits;
 use celeriac_protocol::message::TaskMessage;
 use chrono::{DateTime, Utc};
 use tokio::sync::OwnedSemaphorePermit;
@@ -22,7 +22,7 @@ use crate::app::App;
 use crate::canvas;
 use crate::clock;
 use crate::executor::Request;
-use crate::log_lines::Subject;
+use crate::log_lines::{Subject, printable};
 use crate::transport::{Delivery, MAX_DEATHS};
 
 /// The longest time for which a message that is not ours is held before it goes back.
@@ -43,6 +43,9 @@ pub(super) struct Arrival {
     /// How many of its starts have ended in the death of the worker.
     deaths: u32,
 }
+
+/// Characters of the reason for which a message is set aside.
+const REASON_MAX: usize = 1000;
 
 /// See the module's text.
 #[derive(Debug)]
@@ -65,11 +68,12 @@ impl Strategy {
 
     /// Takes note of what has come, and reads it.
     pub(super) async fn arrivals(&self, deliveries: Vec<Delivery>) -> Vec<Arrival> {
+        let limits = self.app.settings().message_limits();
         let mut arrivals: Vec<Arrival> = deliveries
             .into_iter()
             .map(|delivery| Arrival {
                 cancelled: self.held.hold(&delivery),
-                decoded: decode(delivery.raw()),
+                decoded: decode(&limits, delivery.raw()),
                 delivery,
                 deaths: 0,
             })
@@ -103,7 +107,13 @@ impl Strategy {
         let (message, eta, is_redelivered) = match decoded {
             Ok(decoded) => decoded,
             Err(error) => {
-                let reason = format!("invalid task message: {error}");
+                let setting = match error {
+                    DecodeError::TooLarge { .. } | DecodeError::InflatesTooMuch { .. } => {
+                        " (message_max_bytes)"
+                    }
+                    _ => "",
+                };
+                let reason = format!("{error}{setting}");
                 self.set_aside(delivery, "", &reason).await;
                 return None;
             }
@@ -181,12 +191,11 @@ impl Strategy {
     }
 
     async fn set_aside(&self, delivery: Delivery, id: &str, reason: &str) {
-        log::error!(
-            "A message of queue {} cannot be run and is kept in {}.dead: {reason}",
-            delivery.queue(),
-            delivery.queue()
-        );
-        self.held.dead_letter(delivery, id, reason).await;
+        // It may repeat what the message says.
+        let reason = printable(reason, REASON_MAX);
+        let queue = delivery.queue();
+        log::error!("Received invalid task message: {reason}. It is kept in {queue}.dead.");
+        self.held.dead_letter(delivery, id, &reason).await;
     }
 }
 
@@ -199,12 +208,11 @@ impl Arrival {
 
 type Decoded = (TaskMessage, Option<DateTime<Utc>>, bool);
 
-fn decode(raw: &[u8]) -> Result<Decoded, DecodeError> {
-    let envelope = Envelope::parse(raw)?;
-    let message = TaskMessage::from_envelope(&envelope)?;
+fn decode(limits: &Limits, raw: &[u8]) -> Result<Decoded, DecodeError> {
+    let message = TaskMessage::decode(limits, raw)?;
     let eta = message.headers.eta_time()?;
     message.headers.expires_time()?;
-    let is_redelivered = envelope
+    let is_redelivered = message
         .properties
         .delivery_info
         .redelivered

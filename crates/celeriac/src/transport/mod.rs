@@ -6,6 +6,7 @@
 //!
 //! Counterpart: `kombu/transport/virtual/base.py` @ 5.7.0 (`Channel`, `QoS`).
 
+pub(crate) mod dead_letter;
 mod error;
 pub(crate) mod redis;
 
@@ -15,6 +16,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use uuid::Uuid;
 
+pub use dead_letter::DeadLetter;
 pub use error::Error;
 
 /// Starts of a message that have ended in the death of the worker, after which it is set aside.
@@ -223,4 +225,40 @@ pub trait Transport: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// The broker is away.
     async fn unknown(&self, id: &str) -> Result<(u32, Duration), Error>;
+    /// Says which node sets messages aside, for the records of `<queue>.dead`.
+    fn sign_as(&self, node: &str);
+
+    /// How many messages of this queue were set aside and are kept.
+    ///
+    /// # Errors
+    /// The broker is away.
+    async fn count_dead_letters(&self, queue: &str) -> Result<usize, Error>;
+
+    /// Those messages, the oldest first: `count` of them after the first `skip`.
+    ///
+    /// # Errors
+    /// The broker is away.
+    async fn dead_letters(
+        &self,
+        queue: &str,
+        skip: usize,
+        count: usize,
+    ) -> Result<Vec<DeadLetter>, Error>;
+
+    /// Puts such a message back into its queue, in one step. `false`: it was gone.
+    ///
+    /// # Errors
+    /// The broker is away; it may have done it.
+    async fn replay_dead_letter(
+        &self,
+        letter: &DeadLetter,
+        priority: i64,
+        message: &[u8],
+    ) -> Result<bool, Error>;
+
+    /// Destroys such a message. `false`: it was gone.
+    ///
+    /// # Errors
+    /// The broker is away; it may have done it.
+    async fn drop_dead_letter(&self, letter: &DeadLetter) -> Result<bool, Error>;
 }

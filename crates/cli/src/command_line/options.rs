@@ -14,7 +14,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use crate::exit::ExitStatus;
 use crate::logging;
 use crate::program::Program;
-use crate::{call, worker};
+use crate::{call, dead_letter, worker};
 
 use super::environment;
 
@@ -95,6 +95,7 @@ pub(crate) fn command_line(program: &Program) -> Command {
             program,
             environment::with_variables(call::clap()),
         ))
+        .subcommand(with_examples(program, dead_letter::clap()))
         .subcommands(own)
         // Like click, the last of several equal options counts.
         .mut_subcommands(|command| command.args_override_self(true))

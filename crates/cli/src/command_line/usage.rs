@@ -61,7 +61,11 @@ fn head(root: &Command, command: Option<&Command>) -> String {
             let mut arguments = String::new();
             for positional in command.get_positionals() {
                 arguments.push(' ');
-                arguments.push_str(&positional_name(positional));
+                let name = positional_name(positional);
+                match positional.is_required_set() {
+                    true => arguments.push_str(&name),
+                    false => arguments.push_str(&format!("[{name}]...")),
+                }
             }
             format!(
                 "Usage: {program} {name} [OPTIONS]{arguments}\nTry '{program} {name} --help' for help.\n"
@@ -124,7 +128,7 @@ fn message(root: &Command, command: Option<&Command>, error: &Error) -> String {
                     format!("'{value}' is not a valid integer.")
                 }
                 Some(source) => source.to_string(),
-                None => format!("'{value}'"),
+                None => format!("'{value}'{}", not_one_of(error)),
             };
             format!(
                 "Invalid value for {}: {reason}",
@@ -137,6 +141,17 @@ fn message(root: &Command, command: Option<&Command>, error: &Error) -> String {
             let line = text.lines().next().unwrap_or_default();
             mask_url(line.strip_prefix("error: ").unwrap_or(line))
         }
+    }
+}
+
+/// The values that would have been right, where there is a list of them.
+fn not_one_of(error: &Error) -> String {
+    match error.get(ContextKind::ValidValue) {
+        Some(ContextValue::Strings(valid)) if !valid.is_empty() => {
+            let valid: Vec<String> = valid.iter().map(|value| format!("'{value}'")).collect();
+            format!(" is not one of {}.", valid.join(", "))
+        }
+        _ => String::new(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Messages that Celery sent: parsed, written again, compared byte for byte.
 
 use celeriac_protocol::{
-    DecodeError, Envelope, Routing, TaskMessage,
+    DecodeError, Envelope, Limits, Routing, TaskMessage,
     binding::{PRIORITY_STEPS, priority_queue, priority_step},
 };
 use serde::Deserialize;
@@ -24,7 +24,7 @@ impl Recorded {
     }
 
     pub(crate) fn task(&self) -> TaskMessage {
-        TaskMessage::from_envelope(&self.envelope())
+        TaskMessage::from_envelope(&Limits::default(), self.envelope())
             .unwrap_or_else(|err| panic!("{}: {err}", self.name))
     }
 }
@@ -164,7 +164,7 @@ fn pickle_is_refused_in_kombus_words() {
         ("text/weird", "text/weird"),
     ] {
         envelope.content_type = Some(content_type.to_owned());
-        let err = TaskMessage::from_envelope(&envelope).unwrap_err();
+        let err = TaskMessage::from_envelope(&Limits::default(), envelope.clone()).unwrap_err();
         assert!(matches!(err, DecodeError::ContentDisallowed { .. }));
         let expected =
             format!("Refusing to deserialize untrusted content of type {name} ({content_type})");

@@ -11,6 +11,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use celeriac_protocol::Limits;
 use toml::Value;
 
 use super::kinds::{
@@ -169,6 +170,15 @@ settings! {
         unacked_mutex_expire: Duration as Seconds = Duration::from_secs(300);
         /// Every how many seconds old ones are looked for.
         unacked_restore_interval: Duration as Seconds = Duration::from_secs(10);
+        /// The largest message that is read, in bytes: as it lies in its queue, and its body when decompressed.
+        ///
+        /// Larger ones are kept among the dead letters of their queue. Not a setting of Celery's, which reads everything.
+        message_max_bytes: usize as Count = 64 * 1024 * 1024;
+        /// How many dead letters a queue keeps, in the list of its name and ".dead".
+        ///
+        /// Beyond that the oldest fall off, and the worker's log says which. Not a setting of Celery's, which destroys
+        /// such messages.
+        dead_letters_max: usize as Count = 10_000;
     }
 }
 
@@ -191,6 +201,12 @@ impl Settings {
         self.result_backend
             .as_deref()
             .map_or_else(|| "disabled://".to_owned(), mask_url)
+    }
+
+    /// How much of a message is read.
+    pub fn message_limits(&self) -> Limits {
+        let bytes = self.broker_transport_options.message_max_bytes;
+        Limits::new(bytes, bytes)
     }
 
     /// The names of the tables among the settings.

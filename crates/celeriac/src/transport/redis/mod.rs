@@ -2,7 +2,7 @@
 //!
 //! - `take`: messages out of the lists into `unacked`, in one script (promise M1).
 //! - `lookout`: waiting until there is something to take.
-//! - `settle`: ack, requeue, dead letter.
+//! - `settle`: ack, requeue; `dead_letters`: what nobody can run.
 //! - `lease`: renewing what we hold, and saying that we live (promise M2).
 //! - `restore`: giving back what a dead worker held, and what nobody renews.
 //! - `keys`: the names of the keys.
@@ -13,6 +13,7 @@
 //! in `unacked` (an envelope's `delivery_tag` need not be unique), and renewed claims.
 
 mod connection;
+mod dead_letters;
 mod keys;
 mod lease;
 mod lookout;
@@ -32,7 +33,7 @@ use uuid::Uuid;
 
 pub(crate) use connection::{Address, Connection};
 
-use super::{Beats, Delivery, Error, QueueEnd, Transport, Unsettled};
+use super::{Beats, DeadLetter, Delivery, Error, QueueEnd, Transport, Unsettled};
 use crate::app::settings::BrokerTransportOptions;
 use keys::Keys;
 
@@ -52,6 +53,8 @@ pub(crate) struct RedisTransport {
     post: lookout::Post,
     claims: Mutex<take::Claims>,
     declared: Mutex<HashSet<String>>,
+    /// The node that sets messages aside; empty in a process that runs none.
+    node: Mutex<String>,
 }
 
 impl RedisTransport {
@@ -71,6 +74,7 @@ impl RedisTransport {
             post: lookout::Post::default(),
             claims: Mutex::new(take::Claims::new()),
             declared: Mutex::new(HashSet::new()),
+            node: Mutex::default(),
         })
     }
 
@@ -78,6 +82,13 @@ impl RedisTransport {
     fn worker(&self) -> String {
         let claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
         claims.worker.clone()
+    }
+
+    fn node(&self) -> String {
+        self.node
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn is_declared(&self, queue: &str) -> bool {
@@ -199,5 +210,35 @@ impl Transport for RedisTransport {
 
     async fn unknown(&self, id: &str) -> Result<(u32, Duration), Error> {
         self.count_unknown(id).await
+    }
+
+    fn sign_as(&self, node: &str) {
+        node.clone_into(&mut self.node.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    async fn count_dead_letters(&self, queue: &str) -> Result<usize, Error> {
+        self.count_dead(queue).await
+    }
+
+    async fn dead_letters(
+        &self,
+        queue: &str,
+        skip: usize,
+        count: usize,
+    ) -> Result<Vec<DeadLetter>, Error> {
+        self.read_dead(queue, skip, count).await
+    }
+
+    async fn replay_dead_letter(
+        &self,
+        letter: &DeadLetter,
+        priority: i64,
+        message: &[u8],
+    ) -> Result<bool, Error> {
+        self.push_dead(letter, priority, message).await
+    }
+
+    async fn drop_dead_letter(&self, letter: &DeadLetter) -> Result<bool, Error> {
+        self.drop_dead(letter).await
     }
 }

@@ -96,6 +96,9 @@ struct Returning {
     claim: String,
     list: String,
     queue: String,
+    /// As it is held.
+    original: Vec<u8>,
+    /// Marked as redelivered.
     message: Vec<u8>,
     id: String,
 }
@@ -259,7 +262,7 @@ impl RedisTransport {
         let delivery = Delivery::new(
             killer.claim.clone(),
             killer.queue.clone(),
-            killer.message.clone(),
+            killer.original.clone(),
         );
         self.bury(&delivery, &killer.id, &reason).await
     }
@@ -290,6 +293,7 @@ impl RedisTransport {
             claim: claim.to_owned(),
             list: String::new(),
             queue: String::new(),
+            original: Vec::new(),
             message: Vec::new(),
             id: String::new(),
         };
@@ -311,6 +315,7 @@ impl RedisTransport {
         one.queue = queue;
         one.id = again.id;
         one.message = again.message;
+        one.original = record.message;
         Ok(Some(one))
     }
 

@@ -1,27 +1,20 @@
-//! Settling what we hold: ack, requeue, dead letter.
+//! Settling what we hold: ack, requeue. (The third way is in `dead_letters`.)
 //!
-//! Counterpart: `QoS.ack`, `QoS.reject` and `QoS.restore_by_tag` in `kombu/transport/redis.py`. The dead
-//! letters are ours: on Redis, Celery destroys a message that it cannot run.
+//! Counterpart: `QoS.ack`, `QoS.reject` and `QoS.restore_by_tag` in `kombu/transport/redis.py`.
 
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use base64::Engine;
-use celeriac_protocol::envelope::Envelope;
+use celeriac_protocol::{Envelope, Limits};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
 use redis::{Script, ScriptInvocation};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{Delivery, Error, QueueEnd, RedisTransport};
-use crate::clock;
 
 static REQUEUE: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/requeue.lua")));
-static BURY: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("scripts/dead_letter.lua")));
-static BURY_WAITING: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("scripts/dead_letter_waiting.lua")));
 
 static UNKNOWN: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/unknown.lua")));
@@ -149,45 +142,6 @@ impl RedisTransport {
         let (hands, seconds) = self.commands.ask(&count).await?;
         Ok((hands, Duration::from_secs(seconds)))
     }
-
-    /// Counterpart: none; the id is the message's, for what is counted beside it.
-    pub(super) async fn bury(
-        &self,
-        delivery: &Delivery,
-        id: &str,
-        reason: &str,
-    ) -> Result<(), Error> {
-        let mut bury = BURY.prepare_invoke();
-        bury.arg(self.keys.unacked())
-            .arg(self.keys.unacked_index())
-            .arg(self.keys.started())
-            .arg(self.keys.deaths())
-            .arg(self.keys.unknown())
-            .arg(delivery.tag())
-            .arg(id)
-            .arg(self.keys.dead(delivery.queue()))
-            .arg(dead_record(delivery.queue(), delivery.raw(), reason));
-        self.commands.ask(&bury).await
-    }
-
-    /// Moves an entry that is no JSON object out of the way. A failure leaves it where it is, for the
-    /// next take to find.
-    pub(super) async fn bury_waiting(&self, list: &str, queue: &str, entry: &[u8]) {
-        let reason = "not a JSON object";
-        log::error!(
-            "Message in queue {queue:?} is {reason} ({} bytes); it is kept in {:?}",
-            entry.len(),
-            self.keys.dead(queue)
-        );
-        let mut bury = BURY_WAITING.prepare_invoke();
-        bury.arg(list)
-            .arg(entry)
-            .arg(self.keys.dead(queue))
-            .arg(dead_record(queue, entry, reason));
-        if let Err(error) = self.commands.ask::<()>(&bury).await {
-            log::warn!("could not move it: {error}");
-        }
-    }
 }
 
 /// A message on its way back to its queue.
@@ -202,7 +156,9 @@ pub(super) struct Redelivered {
 
 /// An envelope that cannot be read goes back as it is.
 pub(super) fn redelivered(raw: &[u8]) -> Redelivered {
-    let Ok(mut envelope) = Envelope::parse(raw) else {
+    // What was taken once is read again, whatever its size.
+    let limits = Limits::new(usize::MAX, usize::MAX);
+    let Ok(mut envelope) = Envelope::parse_within(&limits, raw) else {
         return Redelivered {
             message: raw.to_vec(),
             ..Redelivered::default()
@@ -215,23 +171,4 @@ pub(super) fn redelivered(raw: &[u8]) -> Redelivered {
         id: id.unwrap_or_default().to_owned(),
         message: envelope.to_json().into_bytes(),
     }
-}
-
-/// One entry of `<queue>.dead`: JSON, whatever bytes the message had.
-fn dead_record(queue: &str, raw: &[u8], reason: &str) -> String {
-    let (encoding, message) = match std::str::from_utf8(raw) {
-        Ok(text) => ("utf-8", text.to_owned()),
-        Err(_) => (
-            "base64",
-            base64::engine::general_purpose::STANDARD.encode(raw),
-        ),
-    };
-    json!({
-        "queue": queue,
-        "reason": reason,
-        "date": clock::now().to_rfc3339(),
-        "encoding": encoding,
-        "message": message,
-    })
-    .to_string()
 }

@@ -13,7 +13,12 @@ use uuid::Uuid;
 use super::{Delivery, Error, RedisTransport};
 use crate::transport::MAX_TAKE;
 
-static TAKE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/take.lua")));
+static TAKE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(concat!(
+        include_str!("scripts/refusal.lua"),
+        include_str!("scripts/take.lua")
+    ))
+});
 
 /// The claims that this transport makes.
 #[derive(Debug)]
@@ -102,14 +107,14 @@ impl RedisTransport {
             .arg(self.keys.unacked_index())
             .arg(room)
             .arg(&prefix)
-            .arg(first);
+            .arg(first)
+            .arg(self.options.message_max_bytes);
         for (_, queue) in &lists {
             call.arg(record_tail(queue));
         }
         let mut reply = self.taker.ask::<Vec<Value>>(&call).await?.into_iter();
 
         let foreign: usize = value(reply.next())?;
-        let entry: Vec<u8> = value(reply.next())?;
         let mut deliveries = Vec::new();
         let mut number = first;
         while let Some(index) = reply.next() {
@@ -125,7 +130,7 @@ impl RedisTransport {
         }
         if foreign > 0 {
             let (list, queue) = list_at(&lists, foreign)?;
-            self.bury_waiting(list, queue, &entry).await;
+            self.bury_waiting(list, queue).await;
         }
         Ok(deliveries)
     }
@@ -157,7 +162,7 @@ impl RedisTransport {
 
 /// The end of a record in `unacked`: no exchange, and the queue as the routing key, which every
 /// worker's restore resolves to that very queue.
-fn record_tail(queue: &str) -> String {
+pub(super) fn record_tail(queue: &str) -> String {
     format!(", \"\", {}]", serde_json::Value::from(queue))
 }
 

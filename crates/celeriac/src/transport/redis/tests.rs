@@ -2,6 +2,8 @@
 //!
 //! The server is the one of `make up`; each test has a key prefix of its own.
 
+mod dead_letters;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -172,30 +174,6 @@ async fn urgent_messages_are_taken_first_and_stay_in_their_list() {
         .unwrap();
     let late: usize = world.run("LLEN", "q\u{6}\u{16}9", &[]).await;
     assert_eq!((late, world.census().await.0), (1, 1));
-}
-
-#[tokio::test]
-async fn an_entry_that_is_no_message_is_kept_and_stops_nobody() {
-    let mut world = World::new().await;
-    let rubbish: &[&[u8]] = &[b"rubbish", b"[1, 2]", b"\xff\xfe", b""];
-    for entry in rubbish {
-        let mut push = redis::cmd("LPUSH");
-        push.arg(world.key("q")).arg(*entry);
-        push.query_async::<()>(&mut world.redis).await.unwrap();
-    }
-    world.publish(1).await;
-    let mut taken = Vec::new();
-    for _ in 0..=rubbish.len() {
-        taken.extend(world.take(10).await);
-    }
-    assert_eq!(taken.len(), 1);
-    assert_eq!(world.census().await, (0, 1, 1, rubbish.len()));
-    let dead: Vec<String> = world.run("LRANGE", "q.dead", &["0", "-1"]).await;
-    assert!(
-        dead.iter()
-            .any(|record| record.contains(r#""message":"rubbish""#)),
-        "{dead:?}"
-    );
 }
 
 #[tokio::test]

@@ -1,8 +1,14 @@
 -- Keeps a claimed message that nobody can run.
 --
--- ARGV     1 unacked  2 unacked_index  3 started  4 deaths  5 unknown  6 claim  7 id  8 dead-letter list  9 record
-if redis.call('HEXISTS', ARGV[1], ARGV[6]) == 1 then
-  redis.call('LPUSH', ARGV[8], ARGV[9])
+-- ARGV     1 unacked  2 unacked_index  3 started  4 deaths  5 unknown  6 claim  7 id
+--          8 dead-letter list  9 head of the record  10 reason  11 bytes of the message  12 how many are kept
+-- Returns  the ids of dead letters that fell off
+local fallen = {}
+local held = redis.call('HGET', ARGV[1], ARGV[6])
+if held then
+  -- What is held is `[message, exchange, routing key]`.
+  local message = string.sub(held, 2, 1 + tonumber(ARGV[11]))
+  fallen = keep_dead(ARGV[8], ARGV[9], ARGV[10], message, tonumber(ARGV[12]))
   redis.call('HDEL', ARGV[1], ARGV[6])
   -- Put back into its queue by a person, it begins anew.
   redis.call('HDEL', ARGV[4], ARGV[7])
@@ -10,3 +16,4 @@ if redis.call('HEXISTS', ARGV[1], ARGV[6]) == 1 then
 end
 redis.call('ZREM', ARGV[2], ARGV[6])
 redis.call('HDEL', ARGV[3], ARGV[6])
+return fallen

@@ -3,15 +3,15 @@
 --
 -- KEYS     the lists, most urgent first; only lists, because what is read here is what wakes us
 -- ARGV     1 unacked  2 unacked_index  3 how many  4 claim prefix  5 number of the first claim
---          6…  for each list the tail of its record: `, "", "<queue>"]`
--- Returns  { list of the foreign entry or 0, foreign entry, list, message, list, message, … }
---          A foreign entry is no JSON object; it must not enter `unacked`, where it would end every
---          Python worker's restore. It stays where it is, for the client to move.
+--          6 most bytes of a message  7…  for each list the tail of its record: `, "", "<queue>"]`
+-- Returns  { list of the foreign entry or 0, list, message, list, message, … }
+--          A foreign entry must not enter `unacked` (see refusal.lua). It stays where it is, for the client to move.
 local want = tonumber(ARGV[3])
 local number = tonumber(ARGV[5])
 local clock = redis.call('TIME')
 local score = clock[1] .. '.' .. string.format('%06d', clock[2])
-local reply = { 0, '' }
+local max_bytes = tonumber(ARGV[6])
+local reply = { 0 }
 local taken = 0
 
 for i, list in ipairs(KEYS) do
@@ -22,8 +22,8 @@ for i, list in ipairs(KEYS) do
     local records, scores, messages = {}, {}, {}
     for j = #waiting, 1, -1 do
       local message = waiting[j]
-      if not (string.find(message, '^%s*{') and string.find(message, '}%s*$')) then
-        reply[1], reply[2] = i, message
+      if refusal(message, max_bytes) then
+        reply[1] = i
         break
       end
       local claim = ARGV[4] .. string.format('%012d', number)
@@ -32,7 +32,7 @@ for i, list in ipairs(KEYS) do
       scores[#scores + 1] = score
       scores[#scores + 1] = claim
       records[#records + 1] = claim
-      records[#records + 1] = '[' .. message .. ARGV[5 + i]
+      records[#records + 1] = '[' .. message .. ARGV[6 + i]
     end
     if #messages > 0 then
       -- An index entry without a record is cleaned up by any worker; the reverse would leak.

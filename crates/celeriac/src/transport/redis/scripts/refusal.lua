@@ -1,0 +1,57 @@
+-- Put before the scripts that look at what waits. One entry in `unacked` that is no JSON object ends every Python
+-- worker's restore (promise M3), so each is parsed before it gets there: 12 us for 1 kB. cjson alone takes more for
+-- numbers than JSON is, and control characters inside of texts.
+local decoder = cjson.new()
+decoder.decode_invalid_numbers(false)
+
+-- More is not parsed: as tables in here it may take 100 times as much.
+local PARSED_MAX = 1024 * 1024
+
+-- The message without the text of its body, which is nearly all of a large one: Celery's envelopes begin with it.
+local function without_body(message)
+  local _, opening = string.find(message, '^{"body": ?"')
+  local closing = opening and string.find(message, '"', opening + 1, true)
+  local escape = closing and string.find(message, '\\', opening + 1, true)
+  if not closing or escape and escape < closing then return message end
+  return string.sub(message, 1, opening) .. string.sub(message, closing)
+end
+
+-- One search for each is faster than one for a set of them.
+local CONTROL_CHARACTERS = {}
+for byte = 0, 31 do CONTROL_CHARACTERS[byte + 1] = string.char(byte) end
+
+local function has_control_characters(message)
+  local find = string.find
+  for i = 1, 32 do
+    if find(message, CONTROL_CHARACTERS[i], 1, true) then return true end
+  end
+  return false
+end
+
+-- Why an entry must not get into `unacked`; nil where it may.
+local function refusal(message, max_bytes)
+  if #message > max_bytes then
+    return 'the message has ' .. #message .. ' bytes, more than ' .. max_bytes .. ' (message_max_bytes)'
+  end
+  if not (string.find(message, '^%s*{') and string.find(message, '}%s*$')) then
+    return 'the message is not a JSON object'
+  end
+  local parsed = message
+  if #parsed > PARSED_MAX then parsed = without_body(parsed) end
+  -- What is still larger is no message of Celery's; the client reads it at once.
+  if #parsed <= PARSED_MAX then
+    local is_json, why = pcall(decoder.decode, parsed)
+    if not is_json then
+      return 'the message is not JSON: ' .. tostring(why)
+    end
+  end
+  -- Between texts, some are blanks.
+  if has_control_characters(message) then
+    local texts = string.gsub(message, '\\.', '')
+    for text in string.gmatch(texts, '"([^"]*)"') do
+      if has_control_characters(text) then
+        return 'the message is not JSON: a text in it has a control character'
+      end
+    end
+  end
+end
