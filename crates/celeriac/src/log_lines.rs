@@ -107,6 +107,11 @@ impl Subject {
         info!(task_name = name.as_str(), task_id = id.as_str(); "Discarding revoked task: {name}[{id}]");
     }
 
+    pub(crate) fn terminated(&self) {
+        let Self { name, id } = self;
+        info!(task_name = name.as_str(), task_id = id.as_str(); "Task {name}[{id}] was terminated by remote control");
+    }
+
     pub(crate) fn lost(&self) {
         let Self { name, id } = self;
         warn!(task_name = name.as_str(), task_id = id.as_str();
@@ -133,7 +138,8 @@ impl Subject {
     }
 }
 
-fn shown(text: &str) -> String {
+/// Text from elsewhere, such as it may stand in a line.
+pub(crate) fn shown(text: &str) -> String {
     let mut shown = String::with_capacity(text.len().min(SHOWN_MAX));
     let mut characters = text.chars();
     for character in characters.by_ref().take(SHOWN_MAX) {

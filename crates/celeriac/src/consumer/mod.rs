@@ -23,6 +23,7 @@ use crate::app::App;
 use crate::backoff::pause;
 use crate::executor::Request;
 use crate::shutdown::Shutdown;
+use crate::state::WorkerState;
 use crate::transport::{Error, MAX_TAKE, QueueEnd};
 use held::Held;
 use strategy::Strategy;
@@ -54,6 +55,8 @@ pub(crate) struct Consumer {
 pub(crate) struct Outlets {
     pub(crate) ready: ReadySender,
     pub(crate) timed: mpsc::Sender<Timed>,
+    /// What remote control sees.
+    pub(crate) state: WorkerState,
 }
 
 /// The way to the slots. Full channels must not hold up a stop: the slots take no more then.

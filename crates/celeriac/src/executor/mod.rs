@@ -85,7 +85,10 @@ impl Executor {
             return request.subject().lost();
         }
         if request.is_expired() {
-            return self.discard(request).await;
+            return self.discard(request, "expired").await;
+        }
+        if !request.start() {
+            return self.discard(request, "revoked").await;
         }
         if !request.acks_late(self.app.settings()) && !self.ack(&mut request).await {
             return request.subject().lost();
@@ -97,7 +100,11 @@ impl Executor {
                 .await;
         }
         let started = Instant::now();
-        match self.run(&mut request).await {
+        let outcome = self.run(&mut request).await;
+        if request.end() {
+            return self.terminated(request).await;
+        }
+        match outcome {
             Some(outcome) => self.settle(request, outcome, started.elapsed()).await,
             None if self.cold.is_cancelled() => {
                 self.requeue(&mut request, QueueEnd::Front).await;

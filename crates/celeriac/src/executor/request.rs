@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use celeriac_protocol::message::TaskMessage;
+use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
@@ -14,11 +15,12 @@ use crate::clock;
 use crate::context::Context;
 use crate::handler::Handler;
 use crate::log_lines::Subject;
+use crate::state::{Tracked, WorkerState};
 use crate::transport::Delivery;
 
 /// See the module's text.
 pub(crate) struct Request {
-    message: TaskMessage,
+    message: Arc<TaskMessage>,
     handler: Arc<dyn Handler>,
     context: Context,
     queue: String,
@@ -26,6 +28,8 @@ pub(crate) struct Request {
     delivery: Option<Delivery>,
     /// Our room in the prefetch; given up with the request.
     permit: Option<OwnedSemaphorePermit>,
+    /// Its place among what the worker has.
+    tracked: Option<Tracked>,
 }
 
 impl std::fmt::Debug for Request {
@@ -51,12 +55,46 @@ impl Request {
         let headers = message.headers.clone();
         Self {
             context: Context::new(app.clone(), headers, hostname, is_redelivered, cancelled),
-            message,
+            message: Arc::new(message),
             handler,
             queue: delivery.queue().to_owned(),
             delivery: Some(delivery),
             permit: None,
+            tracked: None,
         }
+    }
+
+    /// From now on remote control sees it.
+    pub(crate) fn tracked_by(mut self, state: &WorkerState) -> Self {
+        self.tracked = Some(state.track(&self.message, self.context.cancelled()));
+        self
+    }
+
+    /// It waits for its time.
+    pub(crate) fn schedule(&self, eta: DateTime<Utc>) {
+        self.tracked
+            .iter()
+            .for_each(|tracked| tracked.schedule(eta));
+    }
+
+    /// Its time has come.
+    pub(crate) fn reserve(&self) {
+        self.tracked.iter().for_each(Tracked::reserve);
+    }
+
+    /// Whether it was revoked before it has started.
+    pub(crate) fn is_revoked(&self) -> bool {
+        self.tracked.as_ref().is_some_and(Tracked::is_revoked)
+    }
+
+    /// It starts now; `false`: it was revoked, and must not.
+    pub(crate) fn start(&self) -> bool {
+        self.tracked.as_ref().is_none_or(Tracked::start)
+    }
+
+    /// Its run is over; `true` when remote control has ended it.
+    pub(crate) fn end(&self) -> bool {
+        self.tracked.as_ref().is_some_and(Tracked::end)
     }
 
     pub(crate) fn with_permit(mut self, permit: Option<OwnedSemaphorePermit>) -> Self {
@@ -105,6 +143,7 @@ impl Request {
     /// that was acknowledged early still runs.
     pub(crate) fn take_delivery(&mut self) -> Option<Delivery> {
         self.permit = None;
+        self.tracked.iter().for_each(Tracked::acknowledge);
         self.delivery.take()
     }
 

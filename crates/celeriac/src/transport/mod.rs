@@ -7,11 +7,13 @@
 //! Counterpart: `kombu/transport/virtual/base.py` @ 5.7.0 (`Channel`, `QoS`).
 
 mod error;
+pub(crate) mod fanout;
 pub(crate) mod redis;
 
 use async_trait::async_trait;
 
 pub use error::Error;
+pub use fanout::{Broadcasts, Fanout};
 
 /// Most messages in one take. A script holds up the whole server; this many take about 2 ms.
 pub(crate) const MAX_TAKE: usize = 256;
@@ -72,6 +74,11 @@ pub enum QueueEnd {
 pub trait Transport: Send + Sync + std::fmt::Debug {
     /// The URL with the password masked, as Celery's banner and log lines show it.
     fn url(&self) -> &str;
+
+    /// Broadcasts, for remote control; `None`: this broker has none.
+    fn fanout(&self) -> Option<&dyn Fanout> {
+        None
+    }
 
     /// Opens what is not open, so that an unreachable broker shows here.
     ///

@@ -3,14 +3,16 @@
 //! - `take`: messages out of the lists into `unacked`, in one script (promise M1).
 //! - `settle`: ack, requeue, dead letter.
 //! - `lease`: renewing what we hold, restoring what nobody renews (promise M2).
+//! - `fanout`: broadcasts, and replies to them.
 //! - `keys`: the names of the keys.
-//! - `connection`: one connection in one role; two of them are enough for any number of queues.
+//! - `connection`: one connection in one role; three of them are enough for any number of queues.
 //!
 //! Counterpart: `kombu/transport/redis.py` @ 5.7.0. Deliberate differences: no BRPOP (between the pop
 //! and the write to `unacked` a killed worker loses the message), a claim tag of our own as the field
 //! in `unacked` (an envelope's `delivery_tag` need not be unique), and renewed claims.
 
 mod connection;
+mod fanout;
 mod keys;
 mod lease;
 mod settle;
@@ -27,7 +29,7 @@ use tokio::sync::Notify;
 
 pub(crate) use connection::{Address, Connection};
 
-use super::{Delivery, Error, QueueEnd, Transport, Unsettled};
+use super::{Delivery, Error, Fanout, QueueEnd, Transport, Unsettled};
 use crate::app::settings::BrokerTransportOptions;
 use keys::Keys;
 
@@ -80,6 +82,10 @@ impl RedisTransport {
 impl Transport for RedisTransport {
     fn url(&self) -> &str {
         &self.address.masked
+    }
+
+    fn fanout(&self) -> Option<&dyn Fanout> {
+        Some(self)
     }
 
     async fn connect(&self) -> Result<(), Error> {
