@@ -48,7 +48,7 @@ use arguments::Arguments;
 use panel::Answer;
 
 /// Requests that are being answered at the same time; further ones wait.
-const CONCURRENT_ANSWERS: usize = 64;
+const CONCURRENT_ANSWERS: usize = 256;
 
 /// How often a reply is tried: a connection may have broken while nothing was said.
 const REPLY_TRIES: usize = 3;
@@ -219,7 +219,7 @@ impl Control {
                 Ok(false) => {
                     // The client has gone, or there never was one.
                     let key = shown(&to.routing_key);
-                    return log::debug!("pidbox: nobody waits for the reply to {key}");
+                    return log::debug!("pidbox: no queue is bound for the reply to {key}");
                 }
                 Err(error) => log::debug!("pidbox: cannot reply: {error}"),
             }
