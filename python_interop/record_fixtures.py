@@ -2,13 +2,15 @@
 
     python3 -m venv .celeriac/fixtures-venv
     .celeriac/fixtures-venv/bin/pip install -r python_interop/requirements.txt
-    .celeriac/fixtures-venv/bin/python python_interop/record_fixtures.py
+    .celeriac/fixtures-venv/bin/python python_interop/record_fixtures.py [FILE ...]
 
 Starts a private redis-server on a free port, sends every kind of message, runs a prefork worker over them, and writes
-down what Redis saw (MONITOR), byte for byte. Paths and the name of the recording machine are replaced.
+down what Redis saw (MONITOR), byte for byte. Paths and the name of the recording machine are replaced. With names of
+files (`control`), only those are written.
 
     fixtures/messages.jsonl    what lies in queues; with `call` where the message was sent from here by that call
     fixtures/broadcasts.jsonl  what is published: events
+    fixtures/control.jsonl     what remote control is asked, and what it answers
     fixtures/results.jsonl     what lies under celery-task-meta-*
     fixtures/bindings.jsonl    binding keys and members
     fixtures/json.jsonl        json.dumps of values
@@ -34,6 +36,8 @@ FIXTURES = HERE / 'fixtures'
 
 def write(golden_files):
     for name, lines in golden_files.items():
+        if sys.argv[1:] and name not in sys.argv[1:]:
+            continue
         path = FIXTURES / f'{name}.jsonl'
         path.write_text(''.join(json.dumps(line) + '\n' for line in lines))
         print(f'{path.relative_to(HERE.parent)}: {len(lines)} lines')
@@ -104,6 +108,7 @@ def main():
         app.control.purge()
         with worker(app):
             scenarios.record_worked(recorder)
+            scenarios.record_control(recorder)
         with worker(app, extended=True):
             scenarios.record_extended(recorder)
         recorder.mark('end-of-recording')

@@ -78,9 +78,13 @@ def as_envelope(raw):
 
 def golden_files(recorder):
     """The recorded lines by the name of their file."""
-    messages, broadcasts, results, bindings = [], [], {}, set()
+    messages, broadcasts, results, bindings, control = [], [], {}, set(), []
     for name, parts in recorder.scenarios():
         command, args = parts[0].upper(), parts[1:]
+        if name.startswith('control_'):
+            if command in (b'LPUSH', b'PUBLISH') and b'pidbox' in args[0]:
+                control.append({'name': name, 'key': args[0].decode(), 'message': args[-1].decode()})
+            continue
         if command in (b'LPUSH', b'RPUSH') and as_envelope(args[-1]):
             line = {'name': name, 'queue': args[0].decode(), 'message': without_machine(args[-1].decode())}
             if name in recorder.calls:
@@ -99,6 +103,7 @@ def golden_files(recorder):
     return {
         'messages': messages,
         'broadcasts': list(kinds.values()),
+        'control': control,
         'results': [{'name': name, 'meta': without_machine(meta.decode())} for name, meta in results],
         'bindings': [{'key': key, 'member': member} for key, member in sorted(bindings)],
     }

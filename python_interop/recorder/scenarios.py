@@ -150,6 +150,23 @@ def record_worked(recorder):
         time.sleep(1)
 
 
+def record_control(recorder):
+    """What remote control is asked, and what the worker answers."""
+    def ask(method, **fields):
+        with recorder.scenario(f'control_{method}'):
+            app.control.broadcast(method, reply=True, limit=1, timeout=5, **fields)
+
+    ask('ping')
+    ask('registered', arguments={'taskinfoitems': ['acks_late']}, destination=['w1@host'])
+    ask('clock', pattern='w1@*', matcher='glob')
+    ask('revoked')
+    ask('revoke', arguments={'task_id': ['größe'], 'terminate': False, 'signal': 'SIGTERM'})
+    ask('no_such_method')
+    with recorder.scenario('control_enable_events'):
+        app.control.enable_events()
+        time.sleep(0.5)
+
+
 def record_extended(recorder):
     """What a worker with `result_extended` stores."""
     with recorder.scenario('extended'):

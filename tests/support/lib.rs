@@ -7,6 +7,7 @@
 pub mod afterwards;
 pub mod canary;
 pub mod checks;
+pub mod control;
 pub mod copying;
 pub mod eventually;
 pub mod files;

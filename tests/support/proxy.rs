@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -53,6 +54,61 @@ impl OpenProxy {
         Self {
             _accepting: accepting,
         }
+    }
+}
+
+/// Passes connections on. Those that are open when it is frozen stay open and carry nothing any more, as behind a
+/// firewall that has forgotten them; new ones are passed on.
+#[derive(Debug)]
+pub struct FreezingProxy {
+    port: u16,
+    freezes: watch::Sender<u32>,
+    _accepting: JoinSet<()>,
+}
+
+impl FreezingProxy {
+    /// Passes connections on to this port.
+    ///
+    /// # Panics
+    /// No port is free.
+    pub async fn start(server_port: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await;
+        let listener = listener.expect("a free port can be had");
+        let port = listener.local_addr().expect("it is bound").port();
+        let (freezes, frozen) = watch::channel(0);
+        let mut accepting = JoinSet::new();
+        accepting.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((mut client, _)) = listener.accept().await {
+                let Ok(mut server) = TcpStream::connect(("127.0.0.1", server_port)).await else {
+                    continue;
+                };
+                let mut frozen = frozen.clone();
+                frozen.mark_unchanged();
+                connections.spawn(async move {
+                    tokio::select! {
+                        // Either side may end it.
+                        _ = copy_bidirectional(&mut client, &mut server) => {}
+                        _ = frozen.changed() => std::future::pending::<()>().await,
+                    }
+                });
+            }
+        });
+        Self {
+            port,
+            freezes,
+            _accepting: accepting,
+        }
+    }
+
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// From now on the connections that are open carry nothing.
+    pub fn freeze(&self) {
+        self.freezes.send_modify(|freezes| *freezes += 1);
     }
 }
 

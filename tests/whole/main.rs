@@ -9,6 +9,8 @@
 mod bad_messages;
 /// What is typed or set wrongly, and services that are away: what the person reads.
 mod command_errors;
+/// Remote control.
+mod control;
 /// Every kind of file, from its drop to its fate.
 mod corpus;
 /// A program of the pipeline is killed, and started again.

@@ -5,10 +5,12 @@
 //!
 //! # Rooms, from the outside in
 //! - `worker`, `shutdown`: a worker's life, from the first connection to the last message given back.
+//! - `control`: remote control.
 //! - `consumer`: connecting, taking, and what to do with a message.
 //! - `executor`: running tasks, and the order in which their end is settled.
 //! - `canvas`: what is sent when a task has ended.
 //! - `app`: settings, tasks, sending.
+//! - `state`: what a worker has and remembers.
 //! - `handler`, `context`: the seam to tasks; `celery_task`: tasks made with the `celery` crate's macro.
 //! - `transport`, `backend`: the broker and the results.
 //! - `failpoint`: where crash tests let the process end.
@@ -21,11 +23,13 @@ mod celery_task;
 pub mod clock;
 mod consumer;
 mod context;
+mod control;
 mod executor;
 mod failpoint;
 pub mod handler;
 pub mod log_lines;
 mod shutdown;
+mod state;
 pub mod transport;
 mod worker;
 
@@ -39,6 +43,7 @@ pub use executor::{BlockingError, blocking};
 pub use failpoint::{FAILPOINTS, FailpointError, check_failpoint, failpoint};
 pub use handler::{Handler, Invocation, Outcome, Retry, TaskOptions};
 pub use shutdown::Shutdown;
+pub use state::{RevokedError, StateDbError, StateError};
 pub use worker::{Succession, Worker, WorkerError, WorkerOptions};
 
 /// The version of the engine, as the banner shows it.

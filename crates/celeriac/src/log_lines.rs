@@ -54,8 +54,8 @@ pub(crate) struct Subject {
 impl Subject {
     pub(crate) fn new(name: &str, id: &str) -> Self {
         Self {
-            name: printable(name, SHOWN_MAX),
-            id: printable(id, SHOWN_MAX),
+            name: shown(name),
+            id: shown(id),
         }
     }
 
@@ -107,6 +107,11 @@ impl Subject {
         info!(task_name = name.as_str(), task_id = id.as_str(); "Discarding revoked task: {name}[{id}]");
     }
 
+    pub(crate) fn terminated(&self) {
+        let Self { name, id } = self;
+        info!(task_name = name.as_str(), task_id = id.as_str(); "Task {name}[{id}] was terminated by remote control");
+    }
+
     pub(crate) fn lost(&self) {
         let Self { name, id } = self;
         warn!(task_name = name.as_str(), task_id = id.as_str();
@@ -138,6 +143,11 @@ impl Subject {
         error!(task_name = name.as_str(), task_id = id.as_str();
             "{why} Message {id} is handed back to its queue in {} s.", delay.as_secs());
     }
+}
+
+/// Text from elsewhere, such as it may stand in a line.
+pub(crate) fn shown(text: &str) -> String {
+    printable(text, SHOWN_MAX)
 }
 
 /// A text such as it may stand in a line: at most so many characters, none of which ends the line or commands a terminal.

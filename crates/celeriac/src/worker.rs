@@ -1,6 +1,6 @@
 //! A worker's life.
 //!
-//! 1. Starts: renewing, restoring, the timer, the slots.
+//! 1. Starts: renewing, restoring, the timer, the slots, remote control.
 //! 2. Consumes until told to stop.
 //! 3. Stops in reverse: no further takes; what waits for its time and what has not started is given
 //!    back; what runs is finished (warm) or given back (cold); renewing ends last.
@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{Mutex, Semaphore, mpsc, watch};
+use tokio::sync::{Mutex, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -19,8 +19,10 @@ use crate::app::App;
 use crate::backoff::Patience;
 use crate::consumer::held::Held;
 use crate::consumer::{Consumer, Outlets, ReadySender, Slots, lease, neighbours, timer};
+use crate::control::Control;
 use crate::executor::{Executor, Ready, Request};
 use crate::shutdown::Shutdown;
+use crate::state::{self, StateError, WorkerState};
 use crate::transport::{Delivery, Error, QueueEnd};
 
 /// How many messages may be on the way between two parts of a worker.
@@ -55,6 +57,9 @@ pub enum WorkerError {
     /// The broker could not be reached within the tries that the settings allow.
     #[error("cannot connect to the broker: {0}")]
     Broker(#[source] Error),
+    /// What it remembers of the last run cannot be read.
+    #[error(transparent)]
+    State(#[from] StateError),
 }
 
 /// A worker. See the module's text.
@@ -86,7 +91,9 @@ impl Worker {
     ///
     /// # Errors
     /// [`WorkerError::Broker`]: the settings limit the tries to reach the broker, and they are used up.
+    /// [`WorkerError::State`]: the state file or a limit in the environment is wrong.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), WorkerError> {
+        let state = WorkerState::load(self.app.settings())?;
         self.app.transport().sign_as(&self.options.hostname);
         if let Some(worker) = self.options.succession.worker {
             self.app.transport().identify(worker);
@@ -99,6 +106,7 @@ impl Worker {
         let (timed, timed_incoming) = mpsc::channel(CHANNEL_CAPACITY);
         let (busy, free) = watch::channel(0);
         let running = self.start(&shutdown, busy, incoming, ready.clone(), timed_incoming);
+        self.remember_and_listen(&running, &state, &shutdown).await;
         let consumer = Consumer::new(
             self.app.clone(),
             self.options.hostname.clone(),
@@ -112,6 +120,7 @@ impl Worker {
                     busy: free,
                     count: self.options.concurrency.max(1),
                 },
+                state,
             },
             shutdown.clone(),
         );
@@ -180,6 +189,37 @@ impl Worker {
             slots,
             timer,
         }
+    }
+
+    /// The state file, and remote control. Returns when the worker listens to that, or cannot yet: whoever
+    /// reads that it is ready may ask it.
+    async fn remember_and_listen(
+        &self,
+        running: &Running,
+        state: &WorkerState,
+        shutdown: &Shutdown,
+    ) {
+        let end = running.released.clone();
+        running
+            .tracker
+            .spawn(state::keep(state.clone(), end.clone()));
+        let settings = self.app.settings();
+        if !settings.worker_enable_remote_control {
+            return;
+        }
+        let control = Control {
+            app: self.app.clone(),
+            state: state.clone(),
+            hostname: self.options.hostname.clone(),
+            queues: self.options.queues.clone(),
+            concurrency: self.options.concurrency,
+            prefetch: settings.worker_prefetch_multiplier * self.options.concurrency,
+            shutdown: shutdown.clone(),
+        };
+        let (listening, listens) = oneshot::channel();
+        running.tracker.spawn(control.run(listening, end));
+        // An error: it does not listen yet, and tries again.
+        listens.await.ok();
     }
 
     /// Counterpart: `worker_prefetch_multiplier` × concurrency; 0 is unlimited.

@@ -10,6 +10,7 @@
 //! # Layout
 //! - the envelope of kombu: [`envelope`]; the task message inside it: [`message`], [`headers`], [`compose`], [`canvas`],
 //!   `compression`
+//! - remote control: [`control`]
 //! - results: [`result`], [`state`], [`exception`]
 //! - names of keys in Redis: [`binding`]
 //! - how Python writes: [`json`], [`repr`], [`timestamp`]
@@ -24,6 +25,7 @@ pub mod binding;
 pub mod canvas;
 pub mod compose;
 mod compression;
+pub mod control;
 pub mod envelope;
 pub mod error;
 pub mod exception;
@@ -40,6 +42,7 @@ pub mod timestamp;
 
 pub use canvas::{Embed, Signature};
 pub use compose::TaskCall;
+pub use control::{ControlError, ControlReply, ControlRequest, ReplyTo};
 pub use envelope::{DeliveryInfo, Envelope, Properties};
 pub use error::DecodeError;
 pub use exception::TaskException;

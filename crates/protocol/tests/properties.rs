@@ -3,8 +3,8 @@
 use std::sync::LazyLock;
 
 use celeriac_protocol::{
-    DecodeError, Envelope, Headers, Limits, Map, Routing, Signature, State, TaskCall,
-    TaskException, TaskMessage, TaskMeta, binding::Binding, json, repr, timestamp,
+    ControlRequest, DecodeError, Envelope, Headers, Limits, Map, Routing, Signature, State,
+    TaskCall, TaskException, TaskMessage, TaskMeta, binding::Binding, json, repr, timestamp,
 };
 use chrono::{DateTime, Utc};
 use proptest::{collection::vec, prelude::*};
@@ -120,7 +120,12 @@ static RECORDED: LazyLock<Vec<String>> = LazyLock::new(|| {
             .filter_map(|line| line[field].as_str().map(str::to_owned))
             .collect::<Vec<_>>()
     };
-    [field("messages", "message"), field("results", "meta")].concat()
+    [
+        field("messages", "message"),
+        field("results", "meta"),
+        field("control", "message"),
+    ]
+    .concat()
 });
 
 static MESSAGES: LazyLock<Vec<String>> = LazyLock::new(|| {
@@ -223,6 +228,10 @@ fn read_all(bytes: &[u8]) {
 }
 
 fn read_task(envelope: Envelope) {
+    drop(
+        ControlRequest::parse(envelope.to_json().as_bytes())
+            .and_then(|request| request.is_for("w1@host")),
+    );
     if let Ok(task) = TaskMessage::from_envelope(&Limits::default(), envelope) {
         drop((
             task.to_envelope(&Routing::queue("q"), "tag"),
@@ -235,6 +244,14 @@ proptest! {
     #[test]
     fn any_bytes_are_read_without_a_panic(bytes in vec(any::<u8>(), 0..200)) {
         read_all(&bytes);
+    }
+
+    #[test]
+    fn any_pattern_for_node_names_is_matched_or_refused(pattern in "[\\PC]{0,20}", matcher in "glob|pcre|[a-z]{0,3}") {
+        let body = serde_json::json!({"method": "ping", "pattern": pattern, "matcher": matcher});
+        let envelope = Envelope { body: body.to_string(), ..Envelope::default() };
+        let request = ControlRequest::parse(envelope.to_json().as_bytes());
+        drop(request.expect("a request").is_for("w1@host"));
     }
 
     #[test]

@@ -25,6 +25,7 @@ use crate::app::App;
 use crate::backoff::{jittered, pause};
 use crate::executor::Request;
 use crate::shutdown::Shutdown;
+use crate::state::WorkerState;
 use crate::transport::{Error, MAX_TAKE, QueueEnd};
 use held::Held;
 use strategy::Strategy;
@@ -92,6 +93,8 @@ pub(crate) struct Outlets {
     pub(crate) timed: mpsc::Sender<Timed>,
     /// How much of it is in use.
     pub(crate) slots: Slots,
+    /// What remote control sees.
+    pub(crate) state: WorkerState,
 }
 
 /// The way to the slots. Full channels must not hold up a stop: the slots take no more then.

@@ -148,10 +148,16 @@ impl Strategy {
             is_redelivered,
             cancelled,
         )
-        .with_deaths(deaths);
-        match eta.filter(|eta| *eta > clock::now()) {
+        .with_deaths(deaths)
+        .tracked_by(&self.outlets.state);
+        // What was revoked does not wait for its time: a slot discards it.
+        let is_due = request.is_revoked();
+        match eta.filter(|eta| *eta > clock::now() && !is_due) {
             // Held without room in the prefetch, as Celery does by counting it up.
-            Some(at) => self.hold_until(at, Action::Run(Box::new(request))).await,
+            Some(at) => {
+                request.schedule(at);
+                self.hold_until(at, Action::Run(Box::new(request))).await
+            }
             None => self.run(request.with_permit(permit)).await,
         }
     }

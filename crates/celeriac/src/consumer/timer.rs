@@ -137,6 +137,7 @@ fn pop_due(entries: &mut BinaryHeap<Reverse<Entry>>) -> Option<Entry> {
 async fn act(entry: Entry, ready: &ReadySender, held: &Held) {
     match entry.action {
         Action::Run(request) => {
+            request.reserve();
             if let Err(request) = ready.send(*request).await {
                 held.requeue(vec![request.into_delivery()], QueueEnd::Front)
                     .await;

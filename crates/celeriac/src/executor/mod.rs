@@ -97,12 +97,15 @@ impl Executor {
             return request.subject().lost();
         }
         if request.is_expired() {
-            return self.discard(request).await;
+            return self.discard(request, "expired").await;
         }
         let Some(_company) = self.company(&request).await else {
             self.requeue(&mut request, QueueEnd::Front).await;
             return;
         };
+        if !request.start() {
+            return self.discard(request, "revoked").await;
+        }
         let early = if request.acks_late(self.app.settings()) {
             self.mark_started(&mut request).await;
             None
@@ -125,6 +128,9 @@ impl Executor {
         let started = Instant::now();
         // Beside the run, as a pool's child has begun when Celery's main process acknowledges.
         let (outcome, ()) = tokio::join!(self.begin(&mut request), acknowledge);
+        if request.end() {
+            return self.terminated(request).await;
+        }
         match outcome {
             Some(outcome) => self.settle(request, outcome, started.elapsed()).await,
             None if self.cold.is_cancelled() => {

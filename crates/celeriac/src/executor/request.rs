@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use celeriac_protocol::message::TaskMessage;
+use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
@@ -14,11 +15,12 @@ use crate::clock;
 use crate::context::Context;
 use crate::handler::Handler;
 use crate::log_lines::Subject;
+use crate::state::{Tracked, WorkerState};
 use crate::transport::Delivery;
 
 /// See the module's text.
 pub(crate) struct Request {
-    message: TaskMessage,
+    message: Arc<TaskMessage>,
     handler: Arc<dyn Handler>,
     context: Context,
     queue: String,
@@ -28,6 +30,8 @@ pub(crate) struct Request {
     permit: Option<OwnedSemaphorePermit>,
     /// How many of its starts have ended in the death of the worker.
     deaths: u32,
+    /// Its place among what the worker has.
+    tracked: Option<Tracked>,
 }
 
 impl std::fmt::Debug for Request {
@@ -53,12 +57,13 @@ impl Request {
         let headers = message.headers.clone();
         Self {
             context: Context::new(app.clone(), headers, hostname, is_redelivered, cancelled),
-            message,
+            message: Arc::new(message),
             handler,
             queue: delivery.queue().to_owned(),
             delivery: Some(delivery),
             permit: None,
             deaths: 0,
+            tracked: None,
         }
     }
 
@@ -78,6 +83,39 @@ impl Request {
         self.delivery
             .as_mut()
             .map(|delivery| (delivery, id.as_str()))
+    }
+
+    /// From now on remote control sees it.
+    pub(crate) fn tracked_by(mut self, state: &WorkerState) -> Self {
+        self.tracked = Some(state.track(&self.message, self.context.cancelled()));
+        self
+    }
+
+    /// It waits for its time.
+    pub(crate) fn schedule(&self, eta: DateTime<Utc>) {
+        self.tracked
+            .iter()
+            .for_each(|tracked| tracked.schedule(eta));
+    }
+
+    /// Its time has come.
+    pub(crate) fn reserve(&self) {
+        self.tracked.iter().for_each(Tracked::reserve);
+    }
+
+    /// Whether it was revoked before it has started.
+    pub(crate) fn is_revoked(&self) -> bool {
+        self.tracked.as_ref().is_some_and(Tracked::is_revoked)
+    }
+
+    /// It starts now; `false`: it was revoked, and must not.
+    pub(crate) fn start(&self) -> bool {
+        self.tracked.as_ref().is_none_or(Tracked::start)
+    }
+
+    /// Its run is over; `true` when remote control has ended it.
+    pub(crate) fn end(&self) -> bool {
+        self.tracked.as_ref().is_some_and(Tracked::end)
     }
 
     pub(crate) fn with_permit(mut self, permit: Option<OwnedSemaphorePermit>) -> Self {
@@ -126,6 +164,7 @@ impl Request {
     /// that was acknowledged early still runs.
     pub(crate) fn take_delivery(&mut self) -> Option<Delivery> {
         self.permit = None;
+        self.tracked.iter().for_each(Tracked::acknowledge);
         self.delivery.take()
     }
 

@@ -146,12 +146,28 @@ impl Executor {
         self.ack(&mut request).await;
     }
 
-    /// A task whose time has passed before it could run.
-    pub(super) async fn discard(&self, mut request: Request) {
+    /// A task that must not run any more: its time has passed, or it was revoked.
+    pub(super) async fn discard(&self, request: Request, reason: &str) {
         // Before a task has a slot, Celery's main process speaks of it.
         let subject = request.subject();
         log_lines::in_process_sync(log_lines::MAIN_PROCESS.to_owned(), || subject.discarded());
-        let value = TaskException::task_revoked("expired").to_value();
+        self.store_revoked(request, reason).await;
+    }
+
+    /// A run that remote control has ended. Whatever it returned is dropped.
+    pub(super) async fn terminated(&self, request: Request) {
+        // Guarantee M2: as for any other end.
+        if let Some(delivery) = request.delivery()
+            && !self.held.is_still_ours(delivery).await
+        {
+            return request.subject().lost();
+        }
+        request.subject().terminated();
+        self.store_revoked(request, "terminated").await;
+    }
+
+    async fn store_revoked(&self, mut request: Request, reason: &str) {
+        let value = TaskException::task_revoked(reason).to_value();
         let children = Value::Array(Vec::new());
         let is_stored = self.store(&request, State::Revoked, value, None, children);
         if !is_stored.await {

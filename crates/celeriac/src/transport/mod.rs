@@ -8,6 +8,7 @@
 
 pub(crate) mod dead_letter;
 mod error;
+pub(crate) mod fanout;
 pub(crate) mod redis;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use uuid::Uuid;
 
 pub use dead_letter::DeadLetter;
 pub use error::Error;
+pub use fanout::{Broadcasts, Fanout};
 
 /// Starts of a message that have ended in the death of the worker, after which it is set aside.
 pub(crate) const MAX_DEATHS: u32 = 3;
@@ -99,6 +101,11 @@ pub struct Beats {
 pub trait Transport: Send + Sync + std::fmt::Debug {
     /// The URL with the password masked, as Celery's banner and log lines show it.
     fn url(&self) -> &str;
+
+    /// Broadcasts, for remote control; `None`: this broker has none.
+    fn fanout(&self) -> Option<&dyn Fanout> {
+        None
+    }
 
     /// Opens what is not open, so that an unreachable broker shows here.
     ///

@@ -64,6 +64,14 @@ pub(crate) fn clap() -> Command {
                 .help("Start the worker anew when it crashes, from a small parent process")
                 .help_heading("Worker Options"),
         )
+        .arg(
+            Arg::new("statedb")
+                .short('S')
+                .long("statedb")
+                .value_name("FILE")
+                .help("Keep the ids of revoked tasks here across a restart")
+                .help_heading("Worker Options"),
+        )
         .args(pool_options())
         .args(queue_options())
         .args(options_that_are_so_anyway());

@@ -36,7 +36,7 @@ pub(crate) async fn run(
     mut loaded: Loaded,
 ) -> anyhow::Result<ExitStatus> {
     let node = node(matches);
-    apply(matches, &mut loaded.settings);
+    apply(matches, &node, &mut loaded.settings)?;
     let queues = queues(matches, &loaded.settings)?;
     let concurrency = concurrency(matches, &loaded.settings);
     warn_superuser();
@@ -86,7 +86,7 @@ fn restart() -> io::Error {
     }
 }
 
-fn apply(matches: &ArgMatches, settings: &mut Settings) {
+fn apply(matches: &ArgMatches, node: &str, settings: &mut Settings) -> Result<(), ExitError> {
     if let Some(multiplier) = matches.get_one::<usize>("prefetch_multiplier") {
         settings.worker_prefetch_multiplier = *multiplier;
     }
@@ -95,6 +95,13 @@ fn apply(matches: &ArgMatches, settings: &mut Settings) {
         Some(Concurrency::Auto) => settings.worker_concurrency = None,
         Some(Concurrency::Settings) | None => {}
     }
+    if let Some(path) = matches.get_one::<String>("statedb") {
+        settings.worker_state_db = Some(path.clone());
+    }
+    if let Some(path) = &mut settings.worker_state_db {
+        *path = nodename::expand_path(path, node).map_err(ExitError::usage)?;
+    }
+    Ok(())
 }
 
 fn pool(matches: &ArgMatches) -> Option<&str> {

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
 mod compose;
+mod control;
 mod messages;
 mod results;
 mod tables;

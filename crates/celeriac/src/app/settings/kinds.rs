@@ -204,6 +204,43 @@ impl Kind for Name {
     }
 }
 
+/// The prefix of channels: text, or Python's `true` for the usual one and `false` for none.
+pub(crate) struct FanoutPrefix;
+
+impl Kind for FanoutPrefix {
+    type Value = String;
+    const EXPECTED: &'static str = "text in quotes, true or false";
+
+    fn read(toml: &Value) -> Option<String> {
+        match toml.as_bool() {
+            Some(true) => Some("/{db}.".to_owned()),
+            Some(false) => Some(String::new()),
+            None => Text::read(toml),
+        }
+    }
+
+    fn write(value: &String) -> Value {
+        Text::write(value)
+    }
+}
+
+/// A path, or `"none"`.
+pub(crate) struct FileOrNone;
+
+impl Kind for FileOrNone {
+    type Value = Option<String>;
+    const EXPECTED: &'static str = "a path in quotes, or \"none\"";
+
+    fn read(toml: &Value) -> Option<Option<String>> {
+        let path = Name::read(toml)?;
+        Some((!is_none(toml)).then_some(path))
+    }
+
+    fn write(value: &Option<String>) -> Value {
+        value.as_deref().map_or_else(none, Value::from)
+    }
+}
+
 /// The URL of a message broker.
 pub(crate) struct BrokerUrl;
 

@@ -17,6 +17,8 @@ mod mask;
 mod sources;
 mod values;
 
+pub(crate) use mask::mask_broker_url;
 pub use mask::{has_password, mask_url};
 pub use sources::{LoadedSettings, SettingsError, Sources};
+pub(crate) use values::Section;
 pub use values::{BrokerTransportOptions, ResultBackendTransportOptions, Settings};

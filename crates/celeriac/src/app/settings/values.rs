@@ -15,8 +15,8 @@ use celeriac_protocol::Limits;
 use toml::Value;
 
 use super::kinds::{
-    BackendUrl, BrokerUrl, Concurrency, Count, Flag, Kind, Name, Priority, PrioritySteps, Seconds,
-    SecondsOrNever, SecondsOrZero, Text, Tries, shown,
+    BackendUrl, BrokerUrl, Concurrency, Count, FanoutPrefix, FileOrNone, Flag, Kind, Name,
+    Priority, PrioritySteps, Seconds, SecondsOrNever, SecondsOrZero, Text, Tries, shown,
 };
 use super::mask::{mask_broker_url, mask_url};
 
@@ -42,6 +42,9 @@ pub(crate) struct Refused {
 pub(crate) trait Section: Default {
     /// Every setting of this section, in the order of the table.
     fn catalogue() -> Vec<Entry>;
+
+    /// Every setting of this section with its value, as TOML: passwords are in it.
+    fn values(&self) -> Vec<(&'static str, Value)>;
 
     /// Sets one setting; `None` where there is none of that name.
     fn set(&mut self, name: &str, toml: &Value) -> Option<Result<(), Refused>>;
@@ -76,6 +79,10 @@ macro_rules! settings {
                     doc: &[$($doc),+],
                     default: $kind::write(&defaults.$name),
                 } ),* ]
+            }
+
+            fn values(&self) -> Vec<(&'static str, Value)> {
+                vec![ $( (stringify!($name), $kind::write(&self.$name)) ),* ]
             }
 
             fn set(&mut self, name: &str, toml: &Value) -> Option<Result<(), Refused>> {
@@ -140,6 +147,10 @@ settings! {
         worker_prefetch_multiplier: usize as Count = 4;
         /// How many seconds tasks may go on running after a cold stop was asked for (SIGQUIT, the second Ctrl+C); 0: none.
         worker_soft_shutdown_timeout: Duration as SecondsOrZero = Duration::ZERO;
+        /// Whether the worker listens to remote control (inspect, control): whoever can publish at the broker can revoke and stop.
+        worker_enable_remote_control: bool as Flag = true;
+        /// The file in which the revoked ids outlive a restart; "none": they do not.
+        worker_state_db: Option<String> as FileOrNone = None;
         table
         /// Options of the broker's transport (Redis).
         broker_transport_options: BrokerTransportOptions;
@@ -160,6 +171,10 @@ settings! {
         priority_steps: Vec<u8> as PrioritySteps = vec![0, 3, 6, 9];
         /// What stands between a queue's name and its priority step.
         sep: String as Name = "\u{6}\u{16}".to_owned();
+        /// What the channels of broadcasts start with, after global_keyprefix; "{db}" stands for the database's number.
+        ///
+        /// true is the default, false (or "") no prefix; the same for all clients and workers.
+        fanout_prefix: String as FanoutPrefix = "/{db}.".to_owned();
         /// The hash of messages that were taken and are not acknowledged yet.
         unacked_key: String as Name = "unacked".to_owned();
         /// The sorted set of when those were taken.

@@ -12,7 +12,7 @@ use redis::{
     AsyncConnectionConfig, Client, ConnectionInfo, FromRedisValue, IntoConnectionInfo,
     ProtocolVersion,
 };
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::{Mutex, Notify, mpsc};
 
 use super::super::Error;
 use crate::app::settings::mask_url;
@@ -44,6 +44,11 @@ impl Address {
             reason: format!("{error}; expected redis://[user:password@]host[:port][/database]"),
         })?;
         Ok(Self { info, masked })
+    }
+
+    /// The number of the database.
+    pub(crate) fn database(&self) -> i64 {
+        self.info.redis_settings().db()
     }
 }
 
@@ -145,6 +150,21 @@ impl Connection {
         }
     }
 
+    /// A connection of its own on which the server may push (RESP3). What does not fit into the channel is
+    /// dropped.
+    pub(crate) async fn pushing(
+        address: &Address,
+        pushed: mpsc::Sender<redis::PushInfo>,
+    ) -> Result<MultiplexedConnection, Error> {
+        let config = config(RESPONSE_TIMEOUT).set_push_sender(move |push: redis::PushInfo| {
+            pushed.try_send(push).map_err(|_| redis::aio::SendError)
+        });
+        resp3(address)?
+            .get_multiplexed_async_connection_with_config(&config)
+            .await
+            .map_err(|error| sort(&error))
+    }
+
     /// Sends a command, a pipeline or a script, and waits for its answer. Opens the connection if it is not open; one
     /// that fails is opened anew by the next call.
     ///
@@ -228,9 +248,7 @@ impl Connection {
     }
 
     fn config(&self) -> AsyncConnectionConfig {
-        AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(self.response_timeout))
+        config(self.response_timeout)
     }
 
     async fn plain(&self) -> Result<Open, Error> {
@@ -246,13 +264,7 @@ impl Connection {
     }
 
     async fn tracked(&self, wake: Arc<Notify>) -> Result<Open, Error> {
-        let info = self.address.info.clone();
-        let settings = info
-            .redis_settings()
-            .clone()
-            .set_protocol(ProtocolVersion::RESP3);
-        let client =
-            Client::open(info.set_redis_settings(settings)).map_err(|error| sort(&error))?;
+        let client = resp3(&self.address)?;
         // Whatever is pushed, also that the connection broke, is a reason to look.
         let config = self
             .config()
@@ -277,7 +289,24 @@ impl Connection {
     }
 }
 
-fn sort(error: &redis::RedisError) -> Error {
+/// A client on whose connections the server may push.
+fn resp3(address: &Address) -> Result<Client, Error> {
+    let info = address.info.clone();
+    let settings = info
+        .redis_settings()
+        .clone()
+        .set_protocol(ProtocolVersion::RESP3);
+    Client::open(info.set_redis_settings(settings)).map_err(|error| sort(&error))
+}
+
+fn config(response_timeout: Duration) -> AsyncConnectionConfig {
+    AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(CONNECT_TIMEOUT))
+        .set_response_timeout(Some(response_timeout))
+}
+
+/// Tells a broken connection from an error reply.
+pub(super) fn sort(error: &redis::RedisError) -> Error {
     if let Some(code) = error.code() {
         // A transaction that was aborted says why in the reply to one of its commands.
         let replies = error.clone().into_server_errors();

@@ -104,8 +104,30 @@ impl Keys {
 
     /// The member that binds a queue to the direct exchange of its own name.
     pub(crate) fn binding_member(&self, queue: &str) -> String {
-        let member = Binding::direct(queue, queue).to_member();
+        self.direct_member(queue, queue)
+    }
+
+    /// The member that binds a queue to a direct exchange by this routing key.
+    pub(crate) fn direct_member(&self, routing_key: &str, queue: &str) -> String {
+        let member = Binding::direct(routing_key, queue).to_member();
         member.replace(binding::SEP, &self.options.sep)
+    }
+
+    /// The member that binds a queue to a fanout exchange.
+    pub(crate) fn fanout_member(&self, queue: &str) -> String {
+        self.direct_member("", queue)
+    }
+
+    /// Until when the bindings of each exchange are kept, where they may expire.
+    pub(crate) fn binding_deadlines(&self) -> String {
+        self.prefixed("_kombu.binding_deadlines")
+    }
+
+    /// The channel of a fanout exchange.
+    pub(crate) fn channel(&self, exchange: &str, database: i64) -> String {
+        let prefix = &self.options.fanout_prefix;
+        let prefix = prefix.replace("{db}", &database.to_string());
+        self.prefixed(&format!("{prefix}{exchange}"))
     }
 
     /// Reads such a member; `None` if it is none.

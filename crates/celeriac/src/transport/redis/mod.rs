@@ -5,6 +5,7 @@
 //! - `settle`: ack, requeue; `dead_letters`: what nobody can run.
 //! - `lease`: renewing what we hold, and saying that we live (promise M2).
 //! - `restore`: giving back what a dead worker held, and what nobody renews.
+//! - `fanout`: broadcasts, and replies to them.
 //! - `keys`: the names of the keys.
 //! - `connection`: one connection in one role; three of them are enough for any number of queues.
 //!
@@ -14,6 +15,7 @@
 
 mod connection;
 mod dead_letters;
+mod fanout;
 mod keys;
 mod lease;
 mod lookout;
@@ -33,7 +35,7 @@ use uuid::Uuid;
 
 pub(crate) use connection::{Address, Connection};
 
-use super::{Beats, DeadLetter, Delivery, Error, QueueEnd, Transport, Unsettled};
+use super::{Beats, DeadLetter, Delivery, Error, Fanout, QueueEnd, Transport, Unsettled};
 use crate::app::settings::BrokerTransportOptions;
 use keys::Keys;
 
@@ -101,6 +103,10 @@ impl RedisTransport {
 impl Transport for RedisTransport {
     fn url(&self) -> &str {
         &self.address.masked
+    }
+
+    fn fanout(&self) -> Option<&dyn Fanout> {
+        Some(self)
     }
 
     async fn connect(&self) -> Result<(), Error> {

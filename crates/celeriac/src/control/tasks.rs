@@ -1,0 +1,125 @@
+//! The requests in our hands, and the tasks that we know.
+//!
+//! Counterpart: `celery/worker/request.py::Request.info` and the inspect commands of
+//! `celery/worker/control.py` @ 5.7.0.
+
+use celeriac_protocol::exception::TaskException;
+use celeriac_protocol::{Map, repr, timestamp};
+use serde_json::{Value, json};
+
+use super::Control;
+use super::arguments::Arguments;
+use crate::handler::Handler;
+use crate::state::{HeldRequest, Stage};
+
+/// The priority of an entry in Python's timer.
+const TIMER_PRIORITY: u8 = 6;
+
+impl Control {
+    pub(super) fn active(&self, is_safe: bool) -> Value {
+        self.each(|held| match held.stage {
+            Stage::Active(_) => Some(self.info(held, is_safe)),
+            Stage::Reserved | Stage::Scheduled(_) => None,
+        })
+    }
+
+    pub(super) fn reserved(&self) -> Value {
+        self.each(|held| (held.stage == Stage::Reserved).then(|| self.info(held, false)))
+    }
+
+    pub(super) fn scheduled(&self) -> Value {
+        self.each(|held| match held.stage {
+            Stage::Scheduled(eta) => Some(json!({
+                "eta": timestamp::isoformat(eta),
+                "priority": TIMER_PRIORITY,
+                "request": self.info(held, false),
+            })),
+            Stage::Reserved | Stage::Active(_) => None,
+        })
+    }
+
+    pub(super) fn query_task(&self, arguments: &Arguments<'_>) -> Result<Value, TaskException> {
+        arguments.require(&["ids"])?;
+        let mut found = Map::new();
+        for held in self.state.held_by_id(&arguments.texts("ids")?) {
+            let stage = match held.stage {
+                Stage::Scheduled(_) => "scheduled",
+                Stage::Reserved => "reserved",
+                Stage::Active(_) => "active",
+            };
+            let id = held.message.headers.id.clone();
+            found.insert(id, json!([stage, self.info(&held, false)]));
+        }
+        Ok(Value::Object(found))
+    }
+
+    /// `name`, or `name [acks_late=True]` with the attributes that were asked for.
+    pub(super) fn registered(&self, arguments: &Arguments<'_>) -> Value {
+        let asked: Vec<&str> = match arguments.get("taskinfoitems") {
+            Value::Array(items) => items.iter().filter_map(Value::as_str).collect(),
+            _ => Vec::new(),
+        };
+        let names = self.app.task_names();
+        let describe = |name: &String| {
+            let handler = self.app.handler(name)?;
+            let known = |item: &&str| Some(format!("{item}={}", self.attribute(&**handler, item)?));
+            let known: Vec<String> = asked.iter().filter_map(known).collect();
+            Some(match known.is_empty() {
+                true => name.clone(),
+                false => format!("{name} [{}]", known.join(" ")),
+            })
+        };
+        names.iter().filter_map(describe).map(Value::from).collect()
+    }
+
+    /// A task's attribute as Python shows it; `None` where it has none of that name.
+    fn attribute(&self, handler: &dyn Handler, name: &str) -> Option<String> {
+        let (options, settings) = (handler.options(), self.app.settings());
+        let flag = match name {
+            "name" => return Some(handler.name().to_owned()),
+            "acks_late" => options.acks_late.unwrap_or(settings.task_acks_late),
+            "ignore_result" => options.ignore_result.unwrap_or(settings.task_ignore_result),
+            "track_started" => options.track_started.unwrap_or(settings.task_track_started),
+            _ => return None,
+        };
+        Some(repr::repr_value(&Value::Bool(flag)))
+    }
+
+    fn each(&self, show: impl FnMut(&HeldRequest) -> Option<Value>) -> Value {
+        self.state.held().iter().filter_map(show).collect()
+    }
+
+    fn info(&self, held: &HeldRequest, is_safe: bool) -> Value {
+        let message = &*held.message;
+        let headers = &message.headers;
+        let (args, kwargs) = match is_safe {
+            true => (
+                json!(repr::repr_args(&message.args)),
+                json!(repr::repr_kwargs(&message.kwargs)),
+            ),
+            false => (json!(message.args), json!(message.kwargs)),
+        };
+        let started = match held.stage {
+            Stage::Active(since) => Some(since.timestamp_micros() as f64 / 1e6),
+            Stage::Reserved | Stage::Scheduled(_) => None,
+        };
+        let delivery = &message.properties.delivery_info;
+        json!({
+            "id": headers.id,
+            "name": headers.task,
+            "args": args,
+            "kwargs": kwargs,
+            "type": headers.task,
+            "hostname": self.hostname,
+            "time_start": started,
+            "acknowledged": held.is_acknowledged,
+            "delivery_info": {
+                "exchange": delivery.exchange,
+                "routing_key": delivery.routing_key,
+                "priority": message.properties.priority,
+                "redelivered": delivery.redelivered.unwrap_or(false),
+            },
+            "worker_pid": started.map(|_| std::process::id()),
+        })
+    }
+}

@@ -1,0 +1,403 @@
+//! Tests of every answer's form, and of what a request may not do.
+
+use super::*;
+use crate::app::Settings;
+use crate::clock;
+use crate::handler::{Handler, Invocation, Outcome, TaskOptions};
+use crate::state::Tracked;
+use async_trait::async_trait;
+use celeriac_protocol::compose::TaskCall;
+use chrono::{DateTime, Utc};
+
+struct Late;
+
+#[async_trait]
+impl Handler for Late {
+    fn name(&self) -> &str {
+        "proj.late"
+    }
+
+    fn options(&self) -> TaskOptions {
+        TaskOptions {
+            acks_late: Some(true),
+            ..TaskOptions::default()
+        }
+    }
+
+    async fn run(&self, _invocation: Invocation) -> Outcome {
+        Outcome::Ignore
+    }
+}
+
+fn control_with(settings: Settings) -> Control {
+    let state = WorkerState::load(&settings).expect("no state file");
+    let app = App::builder("proj", settings).handler(Late).build();
+    Control {
+        app: app.expect("the URLs are right"),
+        state,
+        hostname: "w1@host".to_owned(),
+        queues: vec!["celery".to_owned(), "hipri".to_owned()],
+        concurrency: 2,
+        prefetch: 8,
+        shutdown: Shutdown::new(),
+    }
+}
+
+fn control() -> Control {
+    control_with(Settings::default())
+}
+
+/// The answer before anything waits for a server.
+fn ask(control: &Control, method: &str, arguments: &Value) -> Value {
+    let map = arguments.as_object().expect("arguments are an object");
+    let request = ControlRequest {
+        method: method.to_owned(),
+        arguments: map.clone(),
+        destination: None,
+        pattern: None,
+        ticket: Value::Null,
+        reply_to: None,
+        clock: None,
+        expires: None,
+    };
+    match control.dispatch(&request) {
+        Answer::Value(value) => value,
+        Answer::Revoked(revoked) => revoked.answer,
+        Answer::NoReply => panic!("{method} is not answered"),
+    }
+}
+
+fn track(control: &Control, id: &str) -> (Tracked, CancellationToken) {
+    let message = TaskCall::new("proj.late", id, vec![json!(1)]).into_message();
+    let cancel = CancellationToken::new();
+    (control.state.track(&Arc::new(message), &cancel), cancel)
+}
+
+fn keys(value: &Value) -> Vec<&str> {
+    let map = value.as_object().expect("an object");
+    map.keys().map(String::as_str).collect()
+}
+
+#[test]
+fn requests_are_shown_where_they_are() {
+    let control = control();
+    let (active, _cancel) = track(&control, "a");
+    let (_reserved, _cancel) = track(&control, "r");
+    let (scheduled, _cancel) = track(&control, "s");
+    assert!(active.start());
+    active.acknowledge();
+    let eta: DateTime<Utc> = "2026-11-23T17:44:35.769877Z".parse().expect("a time");
+    scheduled.schedule(eta);
+
+    let shown = ask(&control, "reserved", &json!({}));
+    let expected = json!([{
+        "id": "r", "name": "proj.late", "args": [1], "kwargs": {}, "type": "proj.late", "hostname": "w1@host",
+        "time_start": null, "acknowledged": false,
+        "delivery_info": {"exchange": null, "routing_key": null, "priority": 0, "redelivered": false},
+        "worker_pid": null,
+    }]);
+    assert_eq!(
+        shown.to_string(),
+        expected.to_string(),
+        "with the keys in Celery's order"
+    );
+    assert_eq!(ask(&control, "dump_reserved", &json!({})), shown);
+
+    let shown = ask(&control, "active", &json!({"safe": true}));
+    assert_eq!(
+        (&shown[0]["id"], &shown[0]["args"]),
+        (&json!("a"), &json!("(1,)"))
+    );
+    assert_eq!(shown[0]["acknowledged"], json!(true));
+    assert_eq!(shown[0]["worker_pid"], json!(std::process::id()));
+    let age = clock::now().timestamp() as f64 - shown[0]["time_start"].as_f64().expect("a time");
+    assert!(age.abs() < 10.0, "{age}");
+
+    let shown = ask(&control, "scheduled", &json!({}));
+    assert_eq!(shown[0]["eta"], json!("2026-11-23T17:44:35.769877+00:00"));
+    assert_eq!(shown[0]["priority"], json!(6));
+    assert_eq!(shown[0]["request"]["id"], json!("s"));
+
+    let shown = ask(
+        &control,
+        "query_task",
+        &json!({"ids": ["a", "r", "s", "x"]}),
+    );
+    let stages = ["a", "r", "s"].map(|id| shown[id][0].as_str().unwrap_or_default());
+    assert_eq!(stages, ["active", "reserved", "scheduled"]);
+    assert_eq!(keys(&shown).len(), 3);
+    assert_eq!(
+        keys(&ask(&control, "query_task", &json!({"ids": "r"}))),
+        ["r"]
+    );
+
+    let stats = ask(&control, "stats", &json!({}));
+    assert_eq!(stats["total"], json!({"proj.late": 1}));
+    assert_eq!(
+        stats["prefetch_count"],
+        json!(9),
+        "one more for each that is scheduled"
+    );
+}
+
+#[test]
+fn the_stats_have_celerys_keys() {
+    let control = control_with(Settings {
+        broker_url: "redis://user:s3cret@broker.example:6399/7".to_owned(),
+        ..Settings::default()
+    });
+    let stats = ask(&control, "stats", &json!({}));
+    assert_eq!(
+        keys(&stats),
+        [
+            "total",
+            "pid",
+            "clock",
+            "uptime",
+            "pool",
+            "broker",
+            "prefetch_count",
+            "rusage"
+        ]
+    );
+    assert_eq!(stats["clock"], json!("0"), "as text");
+    assert_eq!(stats["pool"]["max-concurrency"], json!(2));
+    let broker = &stats["broker"];
+    assert_eq!(broker["hostname"], json!("broker.example"));
+    assert_eq!(
+        (&broker["userid"], &broker["port"], &broker["virtual_host"]),
+        (&json!("user"), &json!(6399), &json!("7"))
+    );
+    assert!(!stats.to_string().contains("s3cret"), "{stats}");
+}
+
+#[test]
+fn no_password_is_in_any_answer() {
+    let control = control_with(Settings {
+        broker_url: "redis://:s3cret@broker.example:6399/0".to_owned(),
+        result_backend: Some("redis://me:s3cret@broker.example:6399/1".to_owned()),
+        worker_state_db: None,
+        ..Settings::default()
+    });
+    for (method, arguments) in [
+        ("conf", json!({})),
+        ("dump_conf", json!({"with_defaults": true})),
+        ("report", json!({})),
+        ("stats", json!({})),
+    ] {
+        let answer = ask(&control, method, &arguments).to_string();
+        assert!(!answer.contains("s3cret"), "{method}: {answer}");
+        assert!(answer.contains("broker.example"), "{method}: {answer}");
+    }
+    let conf = ask(&control, "conf", &json!({}));
+    assert_eq!(
+        conf,
+        json!({
+            "broker_url": "redis://:********@broker.example:6399/0",
+            "result_backend": "redis://me:********@broker.example:6399/1",
+        })
+    );
+    let all = ask(&control, "conf", &json!({"with_defaults": true}));
+    assert_eq!(all["task_acks_late"], json!(false));
+    assert_eq!(all["worker_concurrency"], Value::Null);
+    assert_eq!(all["worker_state_db"], Value::Null);
+    assert_eq!(
+        all["broker_transport_options"]["visibility_timeout"],
+        json!(3600)
+    );
+    assert_eq!(
+        all["broker_transport_options"]["unacked_key"],
+        json!("********"),
+        "as Celery"
+    );
+}
+
+#[test]
+fn tasks_and_queues_are_named() {
+    let control = control();
+    assert_eq!(
+        ask(&control, "registered", &json!({})),
+        json!(["proj.late"])
+    );
+    let items = json!({"taskinfoitems": ["acks_late", "rate_limit", 7, "name"], "builtins": true});
+    assert_eq!(
+        ask(&control, "dump_tasks", &items),
+        json!(["proj.late [acks_late=True name=proj.late]"])
+    );
+    let queues = ask(&control, "active_queues", &json!({}));
+    assert_eq!(queues[1]["name"], json!("hipri"));
+    assert_eq!(queues[1]["exchange"]["type"], json!("direct"));
+    assert_eq!(keys(&queues[0]).len(), 18);
+    assert!(
+        ask(&control, "memsample", &json!({}))
+            .as_str()
+            .expect("text")
+            .ends_with("MB")
+    );
+}
+
+/// Calls, and what Python's method raises.
+fn failing_calls() -> Vec<(&'static str, Value, &'static str)> {
+    vec![
+        ("no_such_method", json!({}), "KeyError('no_such_method')"),
+        (
+            "report",
+            json!({"x": 1}),
+            r#"TypeError("report() got an unexpected keyword argument 'x'")"#,
+        ),
+        (
+            "revoke",
+            json!({}),
+            r#"TypeError("revoke() missing 1 required positional argument: 'task_id'")"#,
+        ),
+        (
+            "revoke",
+            json!({"task_id": {"a": [1]}}),
+            r#"TypeError("unhashable type: 'dict'")"#,
+        ),
+        (
+            "revoke",
+            json!({"task_id": [["a"]]}),
+            r#"TypeError("unhashable type: 'list'")"#,
+        ),
+        (
+            "revoke",
+            json!({"task_id": ["a".repeat(2000)]}),
+            "ValueError('a task id has at most 1024 bytes')",
+        ),
+        (
+            "revoke",
+            json!({"task_id": "x", "terminate": true, "signal": "FOO"}),
+            r#"AttributeError("module 'signal' has no attribute 'SIGFOO'")"#,
+        ),
+        (
+            "terminate",
+            json!({"signal": "kill", "task_id": "x"}),
+            "TypeError('signal name must be uppercase string.')",
+        ),
+        (
+            "hello",
+            json!({}),
+            r#"TypeError("hello() missing 1 required positional argument: 'from_node'")"#,
+        ),
+        (
+            "election",
+            json!({}),
+            r#"TypeError("election() missing 2 required positional arguments: 'id' and 'topic'")"#,
+        ),
+        (
+            "autoscale",
+            json!({"max": 1}),
+            "ValueError('Autoscale not enabled')",
+        ),
+        (
+            "pool_restart",
+            json!({}),
+            "ValueError('Pool restarts not enabled')",
+        ),
+        ("enable_events", json!({}), "event dispatcher unavailable"),
+    ]
+}
+
+#[test]
+fn what_python_would_raise_is_answered() {
+    let control = control();
+    for (method, arguments, expected) in failing_calls() {
+        assert_eq!(
+            ask(&control, method, &arguments),
+            json!({"error": expected}),
+            "{method}"
+        );
+    }
+    assert!(
+        control.state.revoked_ids().is_empty(),
+        "what fails has no effect"
+    );
+    assert_eq!(
+        ask(&control, "ping", &json!({"x": 1})),
+        json!({"ok": "pong"})
+    );
+    assert_eq!(ask(&control, "heartbeat", &json!({})), Value::Null);
+}
+
+#[test]
+fn revoking_says_what_celery_says() {
+    let control = control();
+    let revoke = |arguments: &Value| ask(&control, "revoke", arguments);
+    assert_eq!(
+        revoke(&json!({"task_id": []})),
+        json!({"ok": "tasks set() flagged as revoked"})
+    );
+    assert_eq!(
+        revoke(&json!({"task_id": ["a", "b", "a"], "terminate": false, "signal": "SIGTERM"})),
+        json!({"ok": "tasks {'a', 'b'} flagged as revoked"})
+    );
+    let (running, cancel) = track(&control, "r");
+    assert!(running.start());
+    assert_eq!(
+        revoke(&json!({"task_id": "r"})),
+        json!({"ok": "tasks {'r'} flagged as revoked"})
+    );
+    assert!(!cancel.is_cancelled(), "it goes on");
+    let terminate = json!({"task_id": ["x"], "terminate": true, "signal": "KILL"});
+    assert_eq!(
+        revoke(&terminate),
+        json!({"ok": "terminate: tasks unknown"})
+    );
+    let terminate = json!({"task_id": ["x", "r"], "signal": 9});
+    assert_eq!(
+        ask(&control, "terminate", &terminate),
+        json!({"ok": "terminate: r"})
+    );
+    assert!(cancel.is_cancelled());
+    let revoked = json!(["a", "b", "r", "x"]);
+    let mut shown = ask(&control, "revoked", &json!({}));
+    shown
+        .as_array_mut()
+        .expect("a list")
+        .sort_by_key(Value::to_string);
+    assert_eq!(shown, revoked);
+}
+
+#[test]
+fn what_runs_here_is_not_marked_and_the_others_are() {
+    let control = control();
+    let (running, _cancel) = track(&control, "r");
+    assert!(running.start());
+    let map = json!({"task_id": ["w", "r"]});
+    let map = map.as_object().expect("an object");
+    let answer = control.revoke(&Arguments::new("revoke", map));
+    let Ok(Answer::Revoked(revoked)) = answer else {
+        panic!("{answer:?}")
+    };
+    assert_eq!(revoked.idle, ["w"]);
+}
+
+#[test]
+fn neighbours_of_any_version_are_greeted() {
+    let control = control();
+    let hello = |arguments: &Value| ask(&control, "hello", arguments);
+    assert_eq!(
+        hello(&json!({"from_node": "w1@host", "revoked": ["own"]})),
+        Value::Null
+    );
+    let answer = hello(&json!({"from_node": "w2@host", "revoked": ["a", 7, "x".repeat(2000)]}));
+    assert_eq!(answer, json!({"revoked": ["a"], "clock": 1}));
+    let dict = json!({"from_node": "w3@host", "revoked": {"b": [12.5, "b"]}});
+    assert_eq!(hello(&dict), json!({"revoked": ["a", "b"], "clock": 2}));
+    let (request, _cancel) = track(&control, "b");
+    assert!(
+        !request.start(),
+        "what a neighbour has revoked does not run here"
+    );
+}
+
+#[test]
+fn shutdown_stops_warmly() {
+    let control = control();
+    let map = json!({"msg": "bye"});
+    let map = map.as_object().expect("an object");
+    let answer = control.answer("shutdown", &Arguments::new("shutdown", map));
+    assert!(matches!(answer, Ok(Answer::NoReply)), "{answer:?}");
+    assert!(control.shutdown.is_stopping() && !control.shutdown.is_cold());
+}

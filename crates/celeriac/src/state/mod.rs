@@ -1,0 +1,203 @@
+//! What a worker has and remembers: the requests in its hands, what was revoked, counts, its logical clock.
+//!
+//! The consumer, the timer and the slots tell it what becomes of a request; remote control reads it. There
+//! is one for each worker, and no global.
+//!
+//! - here: the handle that all share.
+//! - `requests`: the requests that are scheduled, reserved or active.
+//! - `revoked`: the ids that must not run.
+//! - `statedb`: what is kept across a restart.
+//!
+//! Counterpart: `celery/worker/state.py` @ 5.7.0.
+
+mod requests;
+mod revoked;
+mod statedb;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use celeriac_protocol::message::TaskMessage;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use requests::Requests;
+pub(crate) use requests::{HeldRequest, Stage, Tracked};
+pub use revoked::RevokedError;
+use revoked::{LimitedSet, Limits};
+use statedb::Saved;
+pub use statedb::StateDbError;
+pub(crate) use statedb::keep;
+
+use crate::app::Settings;
+
+/// Longest id that is remembered as revoked, in bytes; Celery's own have 36.
+pub(crate) const MAX_ID_BYTES: usize = 1024;
+
+/// See the module's text. Cheap to clone; all clones are the same.
+#[derive(Debug, Clone)]
+pub(crate) struct WorkerState {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    requests: Mutex<Requests>,
+    revoked: Mutex<LimitedSet>,
+    /// Rings when something was revoked.
+    changed: Notify,
+    clock: AtomicU64,
+    started: Instant,
+    statedb: Option<PathBuf>,
+}
+
+/// What cannot be had at the start of a worker.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StateError {
+    /// An environment variable has a value that it cannot take.
+    #[error(transparent)]
+    Revoked(#[from] RevokedError),
+    /// The state file cannot be read.
+    #[error(transparent)]
+    StateDb(#[from] StateDbError),
+}
+
+impl WorkerState {
+    /// As the last worker with the same state file left it; empty without one.
+    ///
+    /// # Errors
+    /// The file cannot be read, or a limit in the environment is no number.
+    pub(crate) fn load(settings: &Settings) -> Result<Self, StateError> {
+        let limits = Limits::from_environment()?;
+        let statedb = settings.worker_state_db.as_ref().map(PathBuf::from);
+        let saved = match &statedb {
+            Some(path) => statedb::load(path)?,
+            None => Saved::default(),
+        };
+        let state = Self::new(limits, saved.clock, statedb);
+        state.revoke(&saved.revoked);
+        if let Some(path) = &state.inner.statedb {
+            // Whether it can be written shows now, not when it is needed.
+            statedb::save(path, &state.saved())?;
+        }
+        Ok(state)
+    }
+
+    fn new(limits: Limits, clock: u64, statedb: Option<PathBuf>) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                requests: Mutex::default(),
+                revoked: Mutex::new(LimitedSet::new(limits)),
+                changed: Notify::new(),
+                clock: AtomicU64::new(clock),
+                started: Instant::now(),
+                statedb,
+            }),
+        }
+    }
+
+    /// Takes note of a request that was accepted. It is reserved until it is told otherwise; whatever ends
+    /// it drops what is returned.
+    pub(crate) fn track(&self, message: &Arc<TaskMessage>, cancel: &CancellationToken) -> Tracked {
+        let id = &message.headers.id;
+        let number = self.requests().insert(Arc::clone(message), cancel.clone());
+        // After the insertion: whoever revokes puts the id here first, and then looks for the request.
+        if self.revoked().contains(id, Instant::now()) {
+            self.requests().revoke(id);
+        }
+        Tracked::new(self.clone(), number)
+    }
+
+    /// From now on these ids are not started here. Returns those that do not run here at this moment.
+    pub(crate) fn revoke(&self, ids: &[String]) -> Vec<String> {
+        let now = Instant::now();
+        {
+            let mut revoked = self.revoked();
+            for id in ids {
+                revoked.add(id, now);
+            }
+        }
+        self.inner.changed.notify_one();
+        let mut requests = self.requests();
+        let mut idle = Vec::new();
+        for id in ids {
+            if !requests.revoke(id) {
+                idle.push(id.clone());
+            }
+        }
+        idle
+    }
+
+    /// Ends the runs of these ids. Returns those that are in our hands, running or not.
+    pub(crate) fn terminate(&self, ids: &[String]) -> Vec<String> {
+        let mut requests = self.requests();
+        let mut runs = Vec::new();
+        let known = ids.iter().filter(|id| requests.terminate(id, &mut runs));
+        let known = known.cloned().collect();
+        drop(requests);
+        for run in runs {
+            run.cancel();
+        }
+        known
+    }
+
+    /// The revoked ids, oldest first.
+    pub(crate) fn revoked_ids(&self) -> Vec<String> {
+        self.revoked().ids(Instant::now())
+    }
+
+    /// The requests in our hands, in the order in which they came.
+    pub(crate) fn held(&self) -> Vec<HeldRequest> {
+        self.requests().held()
+    }
+
+    /// Those of these ids.
+    pub(crate) fn held_by_id(&self, ids: &[String]) -> Vec<HeldRequest> {
+        self.requests().held_by_id(ids)
+    }
+
+    /// How many requests of each task have been started, in the order of the first ones.
+    pub(crate) fn totals(&self) -> Vec<(String, u64)> {
+        self.requests().totals()
+    }
+
+    /// The logical clock (Lamport's), one further.
+    pub(crate) fn forward_clock(&self) -> u64 {
+        self.inner.clock.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// The logical clock as it stands.
+    pub(crate) fn clock(&self) -> u64 {
+        self.inner.clock.load(Ordering::Relaxed)
+    }
+
+    /// Whole seconds since the worker has started.
+    pub(crate) fn uptime_secs(&self) -> u64 {
+        self.inner.started.elapsed().as_secs()
+    }
+
+    fn saved(&self) -> Saved {
+        Saved {
+            clock: self.clock(),
+            revoked: self.revoked_ids(),
+        }
+    }
+
+    fn requests(&self) -> MutexGuard<'_, Requests> {
+        lock(&self.inner.requests)
+    }
+
+    fn revoked(&self) -> MutexGuard<'_, LimitedSet> {
+        lock(&self.inner.revoked)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

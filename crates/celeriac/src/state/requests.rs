@@ -1,0 +1,225 @@
+//! The requests in a worker's hands, and how far each is.
+//!
+//! A request is here from its acceptance until it is dropped, whatever its end. Two deliveries of one id are
+//! two requests.
+//!
+//! Counterpart: `celery/worker/state.py` (`requests`, `reserved_requests`, `active_requests`,
+//! `scheduled_requests`, `total_count`) @ 5.7.0.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use celeriac_protocol::message::TaskMessage;
+use chrono::{DateTime, Utc};
+use tokio_util::sync::CancellationToken;
+
+use super::WorkerState;
+use crate::clock;
+
+/// How far a request is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// It waits for its time.
+    Scheduled(DateTime<Utc>),
+    /// It waits for a slot.
+    Reserved,
+    /// It has run since then.
+    Active(DateTime<Utc>),
+}
+
+/// A request as it is shown.
+#[derive(Debug, Clone)]
+pub(crate) struct HeldRequest {
+    pub(crate) message: Arc<TaskMessage>,
+    pub(crate) stage: Stage,
+    pub(crate) is_acknowledged: bool,
+}
+
+#[derive(Debug)]
+struct Entry {
+    shown: HeldRequest,
+    /// Ends the run.
+    cancel: CancellationToken,
+    /// It must not be started. Kept here too, because the set of revoked ids forgets after a while.
+    is_revoked: bool,
+    /// Its run was ended by remote control.
+    is_terminated: bool,
+    /// Its run is over; it is being settled.
+    has_ended: bool,
+}
+
+/// See the module's text.
+#[derive(Debug, Default)]
+pub(super) struct Requests {
+    entries: BTreeMap<u64, Entry>,
+    by_id: HashMap<String, Vec<u64>>,
+    next: u64,
+    totals: Vec<(String, u64)>,
+    total_index: HashMap<String, usize>,
+}
+
+impl Requests {
+    pub(super) fn insert(&mut self, message: Arc<TaskMessage>, cancel: CancellationToken) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        let id = message.headers.id.clone();
+        let entry = Entry {
+            shown: HeldRequest {
+                message,
+                stage: Stage::Reserved,
+                is_acknowledged: false,
+            },
+            cancel,
+            is_revoked: false,
+            is_terminated: false,
+            has_ended: false,
+        };
+        self.entries.insert(number, entry);
+        self.by_id.entry(id).or_default().push(number);
+        number
+    }
+
+    fn remove(&mut self, number: u64) {
+        let Some(entry) = self.entries.remove(&number) else {
+            return;
+        };
+        let id = &entry.shown.message.headers.id;
+        if let Some(numbers) = self.by_id.get_mut(id) {
+            numbers.retain(|other| *other != number);
+            if numbers.is_empty() {
+                self.by_id.remove(id);
+            }
+        }
+    }
+
+    /// Forbids the start of every request of this id; `true` when one of them runs.
+    pub(super) fn revoke(&mut self, id: &str) -> bool {
+        let mut is_running = false;
+        self.each(id, |entry| {
+            entry.is_revoked = true;
+            is_running |= entry.is_running();
+        });
+        is_running
+    }
+
+    /// Collects the runs of this id to end; `true` when there is any request of it.
+    pub(super) fn terminate(&mut self, id: &str, runs: &mut Vec<CancellationToken>) -> bool {
+        self.each(id, |entry| {
+            if entry.is_running() {
+                entry.is_terminated = true;
+                runs.push(entry.cancel.clone());
+            }
+        });
+        self.by_id.contains_key(id)
+    }
+
+    pub(super) fn held(&self) -> Vec<HeldRequest> {
+        let entries = self.entries.values();
+        entries.map(|entry| entry.shown.clone()).collect()
+    }
+
+    pub(super) fn held_by_id(&self, ids: &[String]) -> Vec<HeldRequest> {
+        let numbers = ids.iter().filter_map(|id| self.by_id.get(id)).flatten();
+        numbers
+            .filter_map(|number| Some(self.entries.get(number)?.shown.clone()))
+            .collect()
+    }
+
+    pub(super) fn totals(&self) -> Vec<(String, u64)> {
+        self.totals.clone()
+    }
+
+    /// The tasks that are counted are the registered ones, so there are not many.
+    fn count(&mut self, task: &str) {
+        match self.total_index.get(task) {
+            Some(index) => self.totals[*index].1 += 1,
+            None => {
+                self.total_index.insert(task.to_owned(), self.totals.len());
+                self.totals.push((task.to_owned(), 1));
+            }
+        }
+    }
+
+    fn each(&mut self, id: &str, mut change: impl FnMut(&mut Entry)) {
+        for number in self.by_id.get(id).into_iter().flatten() {
+            if let Some(entry) = self.entries.get_mut(number) {
+                change(entry);
+            }
+        }
+    }
+}
+
+impl Entry {
+    fn is_running(&self) -> bool {
+        matches!(self.shown.stage, Stage::Active(_)) && !self.has_ended
+    }
+}
+
+/// A request's place in the table; it leaves the table with this.
+#[derive(Debug)]
+pub(crate) struct Tracked {
+    state: WorkerState,
+    number: u64,
+}
+
+impl Tracked {
+    pub(super) fn new(state: WorkerState, number: u64) -> Self {
+        Self { state, number }
+    }
+
+    /// It waits for its time.
+    pub(crate) fn schedule(&self, eta: DateTime<Utc>) {
+        self.change(|entry| entry.shown.stage = Stage::Scheduled(eta));
+    }
+
+    /// Its time has come: it waits for a slot.
+    pub(crate) fn reserve(&self) {
+        self.change(|entry| entry.shown.stage = Stage::Reserved);
+    }
+
+    /// Whether it must not be started.
+    pub(crate) fn is_revoked(&self) -> bool {
+        self.change(|entry| entry.is_revoked).unwrap_or(false)
+    }
+
+    /// It starts now; `false`: it must not, it was revoked. One step with looking, so that whoever revokes
+    /// finds it either waiting or running.
+    pub(crate) fn start(&self) -> bool {
+        let mut requests = self.state.requests();
+        let Some(entry) = requests.entries.get_mut(&self.number) else {
+            return true;
+        };
+        if entry.is_revoked {
+            return false;
+        }
+        entry.shown.stage = Stage::Active(clock::now());
+        let task = entry.shown.message.headers.task.clone();
+        requests.count(&task);
+        true
+    }
+
+    /// The broker has forgotten the message.
+    pub(crate) fn acknowledge(&self) {
+        self.change(|entry| entry.shown.is_acknowledged = true);
+    }
+
+    /// Its run is over, and can be ended no more; `true` when remote control has ended it.
+    pub(crate) fn end(&self) -> bool {
+        self.change(|entry| {
+            entry.has_ended = true;
+            entry.is_terminated
+        })
+        .unwrap_or(false)
+    }
+
+    fn change<R>(&self, change: impl FnOnce(&mut Entry) -> R) -> Option<R> {
+        let mut requests = self.state.requests();
+        requests.entries.get_mut(&self.number).map(change)
+    }
+}
+
+impl Drop for Tracked {
+    fn drop(&mut self) {
+        self.state.requests().remove(self.number);
+    }
+}

@@ -1,0 +1,86 @@
+//! Tests of what a worker remembers of its requests.
+
+use super::*;
+use crate::clock;
+use celeriac_protocol::compose::TaskCall;
+
+fn state() -> WorkerState {
+    WorkerState::new(Limits::default(), 0, None)
+}
+
+fn track(state: &WorkerState, id: &str) -> (Tracked, CancellationToken) {
+    let message = Arc::new(TaskCall::new("proj.add", id, Vec::new()).into_message());
+    let cancel = CancellationToken::new();
+    (state.track(&message, &cancel), cancel)
+}
+
+fn ids(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|text| (*text).to_owned()).collect()
+}
+
+#[test]
+fn a_request_is_seen_where_it_is_until_it_is_dropped() {
+    let state = state();
+    let (request, _cancel) = track(&state, "a");
+    let stage = || state.held().first().map(|held| held.stage);
+    assert_eq!(stage(), Some(Stage::Reserved));
+    let eta = clock::now();
+    request.schedule(eta);
+    assert_eq!(stage(), Some(Stage::Scheduled(eta)));
+    request.reserve();
+    assert!(request.start());
+    assert!(matches!(stage(), Some(Stage::Active(_))));
+    assert!(!state.held()[0].is_acknowledged);
+    request.acknowledge();
+    assert!(state.held()[0].is_acknowledged);
+    drop(request);
+    assert!(state.held().is_empty() && state.held_by_id(&ids(&["a"])).is_empty());
+    assert_eq!(state.totals(), [("proj.add".to_owned(), 1)]);
+}
+
+#[test]
+fn what_was_revoked_before_or_while_it_waits_is_not_started() {
+    let state = state();
+    let (waiting, _cancel) = track(&state, "a");
+    assert_eq!(state.revoke(&ids(&["a", "b"])), ids(&["a", "b"]));
+    let (late, _cancel) = track(&state, "b");
+    assert!(waiting.is_revoked() && late.is_revoked());
+    assert!(!waiting.start() && !late.start());
+    assert!(state.totals().is_empty());
+}
+
+#[test]
+fn what_runs_goes_on_unless_it_is_terminated() {
+    let state = state();
+    let (running, cancel) = track(&state, "a");
+    let (twin, twin_cancel) = track(&state, "a");
+    assert!(running.start());
+    assert!(state.revoke(&ids(&["a"])).is_empty(), "it runs");
+    assert!(!cancel.is_cancelled());
+    assert_eq!(state.terminate(&ids(&["a", "x"])), ids(&["a"]));
+    assert!(cancel.is_cancelled() && !twin_cancel.is_cancelled());
+    assert!(running.end() && !twin.end());
+    assert!(!twin.start());
+}
+
+#[test]
+fn what_has_ended_cannot_be_terminated_any_more() {
+    let state = state();
+    let (ended, cancel) = track(&state, "a");
+    assert!(ended.start() && !ended.end());
+    assert_eq!(
+        state.terminate(&ids(&["a"])),
+        ids(&["a"]),
+        "still in our hands"
+    );
+    assert!(!cancel.is_cancelled() && !ended.end());
+}
+
+#[test]
+fn the_clock_only_goes_forward() {
+    let state = WorkerState::new(Limits::default(), 7, None);
+    assert_eq!(
+        (state.forward_clock(), state.forward_clock(), state.clock()),
+        (8, 9, 9)
+    );
+}
