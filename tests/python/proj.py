@@ -9,6 +9,9 @@ app = Celery("proj", broker=os.environ["CELERY_BROKER_URL"], backend=os.environ[
 app.conf.update(broker_connection_retry_on_startup=True)
 if "VISIBILITY_TIMEOUT" in os.environ:
     app.conf.broker_transport_options = {"visibility_timeout": float(os.environ["VISIBILITY_TIMEOUT"])}
+if "MASTER_NAME" in os.environ:
+    app.conf.broker_transport_options = {"master_name": os.environ["MASTER_NAME"]}
+    app.conf.result_backend_transport_options = {"master_name": os.environ["MASTER_NAME"]}
 
 
 @app.task(name="proj.add")

@@ -5,6 +5,8 @@
     reason = "the celery crate's macro writes its impl into a const"
 )]
 
+/// The ways to a Redis: TLS, sockets, sentinels, users.
+mod addresses;
 /// What is typed or set wrongly, and services that are away: what the person reads.
 mod command_errors;
 /// Every kind of file, from its drop to its fate.

@@ -14,8 +14,8 @@ use std::time::Duration;
 use toml::Value;
 
 use super::kinds::{
-    BackendUrl, BrokerUrl, Concurrency, Count, Flag, Kind, Name, Priority, PrioritySteps, Seconds,
-    SecondsOrNever, Text, Tries, shown,
+    BackendUrl, BrokerUrl, Concurrency, Count, Flag, Kind, Name, OptionalName, Priority,
+    PrioritySteps, QueueOrder, Seconds, SecondsOrNever, SentinelLogin, Text, Tries, shown,
 };
 use super::mask::{mask_broker_url, mask_url};
 
@@ -157,6 +157,8 @@ settings! {
         priority_steps: Vec<u8> as PrioritySteps = vec![0, 3, 6, 9];
         /// What stands between a queue's name and its priority step.
         sep: String as Name = "\u{6}\u{16}".to_owned();
+        /// Which queue comes first: "round_robin" (each in turn), "sorted" (by name) or "priority" (as given).
+        queue_order_strategy: QueueOrder as QueueOrder = QueueOrder::RoundRobin;
         /// The hash of messages that were taken and are not acknowledged yet.
         unacked_key: String as Name = "unacked".to_owned();
         /// The sorted set of when those were taken.
@@ -167,6 +169,10 @@ settings! {
         unacked_mutex_expire: Duration as Seconds = Duration::from_secs(300);
         /// Every how many seconds old ones are looked for.
         unacked_restore_interval: Duration as Seconds = Duration::from_secs(10);
+        /// With sentinel://: the master's name among the sentinels.
+        master_name: Option<String> as OptionalName = None;
+        /// With sentinel://: username and password for the sentinels themselves.
+        sentinel_kwargs: SentinelLogin as SentinelLogin = SentinelLogin::default();
     }
 }
 
@@ -175,6 +181,10 @@ settings! {
     pub struct ResultBackendTransportOptions {
         /// What every key of a result starts with; an underscore is put behind it where it ends in none of ":_-.".
         global_keyprefix: String as Text = String::new();
+        /// With sentinel://: the master's name among the sentinels.
+        master_name: Option<String> as OptionalName = None;
+        /// With sentinel://: username and password for the sentinels themselves.
+        sentinel_kwargs: SentinelLogin as SentinelLogin = SentinelLogin::default();
     }
 }
 

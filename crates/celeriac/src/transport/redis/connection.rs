@@ -8,41 +8,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, ProtocolVersion};
+use redis::{AsyncConnectionConfig, Client, ProtocolVersion};
 use tokio::sync::{Mutex, Notify};
 
 use super::super::Error;
-use crate::app::settings::mask_url;
+use super::address::Address;
 
 /// How long opening a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// How long a reply may take; a script over some hundred messages needs a few milliseconds.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Where Redis is, in the words that may be shown.
-#[derive(Debug, Clone)]
-pub(crate) struct Address {
-    info: ConnectionInfo,
-    /// The URL without its password.
-    pub(crate) masked: String,
-}
-
-impl Address {
-    /// `whose` the URL is stands in the error: `broker`, `result backend`.
-    ///
-    /// # Errors
-    /// The URL is no Redis URL that we can use.
-    pub(crate) fn parse(whose: &'static str, url: &str) -> Result<Self, Error> {
-        let masked = mask_url(url);
-        let info = url.into_connection_info().map_err(|error| Error::Url {
-            whose,
-            url: masked.clone(),
-            reason: format!("{error}; expected redis://[user:password@]host[:port][/database]"),
-        })?;
-        Ok(Self { info, masked })
-    }
-}
 
 /// A connection in one role.
 pub(crate) struct Connection {
@@ -111,7 +87,8 @@ impl Connection {
             Ok(value) => Ok(value),
             Err(error) => {
                 let error = sort(&error);
-                if error.is_connection() {
+                // READONLY: after a failover this is not the server to write to any more.
+                if error.is_connection() || error.to_string().starts_with("READONLY") {
                     *self.open.lock().await = None;
                 }
                 Err(error)
@@ -135,11 +112,11 @@ impl Connection {
     }
 
     async fn plain(&self) -> Result<Open, Error> {
-        let client = Client::open(self.address.info.clone()).map_err(|error| sort(&error))?;
+        let client = Client::open(self.address.resolve().await?).map_err(|error| sort(&error))?;
         let connection = client
             .get_multiplexed_async_connection_with_config(&config())
             .await
-            .map_err(|error| sort(&error))?;
+            .map_err(|error| self.address.explain(sort(&error)))?;
         Ok(Open {
             connection,
             is_tracking: false,
@@ -147,7 +124,7 @@ impl Connection {
     }
 
     async fn tracked(&self, wake: Arc<Notify>) -> Result<Open, Error> {
-        let info = self.address.info.clone();
+        let info = self.address.resolve().await?;
         let settings = info
             .redis_settings()
             .clone()
@@ -162,7 +139,7 @@ impl Connection {
         let mut connection = client
             .get_multiplexed_async_connection_with_config(&config)
             .await
-            .map_err(|error| sort(&error))?;
+            .map_err(|error| self.address.explain(sort(&error)))?;
         // NOLOOP: only the take script speaks here, and its own pops are no news.
         redis::cmd("CLIENT")
             .arg(&["TRACKING", "ON", "NOLOOP"])

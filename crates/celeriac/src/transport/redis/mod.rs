@@ -4,19 +4,23 @@
 //! - `settle`: ack, requeue, dead letter.
 //! - `lease`: renewing what we hold, restoring what nobody renews (promise M2).
 //! - `keys`: the names of the keys.
+//! - `address`: the URLs, `tls` and `sentinel` behind them.
 //! - `connection`: one connection in one role; two of them are enough for any number of queues.
 //!
 //! Counterpart: `kombu/transport/redis.py` @ 5.7.0. Deliberate differences: no BRPOP (between the pop
 //! and the write to `unacked` a killed worker loses the message), a claim tag of our own as the field
 //! in `unacked` (an envelope's `delivery_tag` need not be unique), and renewed claims.
 
+mod address;
 mod connection;
 mod keys;
 mod lease;
+mod sentinel;
 mod settle;
 mod take;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,7 +29,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::Notify;
 
-pub(crate) use connection::{Address, Connection};
+pub(crate) use address::Address;
+pub(crate) use connection::Connection;
 
 use super::{Delivery, Error, QueueEnd, Transport, Unsettled};
 use crate::app::settings::BrokerTransportOptions;
@@ -56,7 +61,8 @@ impl RedisTransport {
     /// # Errors
     /// The URL is not one of a Redis server.
     pub(crate) fn new(url: &str, options: &BrokerTransportOptions) -> Result<Self, Error> {
-        let address = Address::parse("broker", url)?;
+        let address = Address::parse("broker", url)?
+            .watched_by(options.master_name.as_deref(), &options.sentinel_kwargs)?;
         let wake = Arc::new(Notify::new());
         Ok(Self {
             keys: Keys::new(options.clone()),
