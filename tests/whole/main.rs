@@ -27,6 +27,8 @@ mod outages;
 mod ownership;
 /// Our worker and the Python twin come to the same, file by file.
 mod parity;
+/// The least that must be allowed in Redis.
+mod permissions;
 /// Files go in, rows come out.
 mod pipeline;
 /// What stands in the README.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Settings;
 use super::settings::mask_url;
 use crate::backend::{DisabledBackend, RedisBackend, ResultBackend};
+use crate::transport::memory::MemoryTransport;
 use crate::transport::redis::RedisTransport;
 use crate::transport::{Error, Transport};
 
@@ -27,6 +28,10 @@ pub(super) fn transport(settings: &Settings) -> Result<Arc<dyn Transport>, Error
             url,
             &settings.broker_transport_options,
         )?)),
+        "memory" => Ok(Arc::new(MemoryTransport::new(
+            url,
+            &settings.broker_transport_options,
+        ))),
         other => Err(unsupported("broker", url, other)),
     }
 }

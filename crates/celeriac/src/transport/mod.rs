@@ -4,10 +4,20 @@
 //! we know. It cannot be cloned, and settling it (ack, requeue, dead letter) consumes it, so that it
 //! is settled once. When the broker is away, settling hands it back in [`Unsettled`] to be tried again.
 //!
+//! - `redis`: Redis, on kombu's keys.
+//! - `memory`: within this process, for tests.
+//! - `contract`: what every transport must do, as tests that each of them passes.
+//! - `order`, `rewrite`: what they share.
+//!
 //! Counterpart: `kombu/transport/virtual/base.py` @ 5.7.0 (`Channel`, `QoS`).
 
+#[cfg(test)]
+mod contract;
 mod error;
+pub(crate) mod memory;
+mod order;
 pub(crate) mod redis;
+mod rewrite;
 
 use async_trait::async_trait;
 

@@ -167,8 +167,13 @@ fn sort(error: &redis::RedisError) -> Error {
             Some((_, cause)) if cause.code() != code => cause.to_string(),
             _ => error.detail().unwrap_or_default().to_owned(),
         };
+        // Inside a script, the server does not say which right is missing; its log does.
+        let advice = match detail.contains("can't run this command") {
+            true => "; ACL LOG on the server names it",
+            false => "",
+        };
         return Error::Reply {
-            reply: format!("{code} {detail}").trim_end().to_owned(),
+            reply: format!("{}{advice}", format!("{code} {detail}").trim_end()),
         };
     }
     Error::Connection {

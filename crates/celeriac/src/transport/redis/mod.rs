@@ -71,7 +71,7 @@ impl RedisTransport {
             taker: Connection::tracking(address.clone(), Arc::clone(&wake)),
             address,
             wake,
-            claims: Mutex::new(take::Claims::new()),
+            claims: Mutex::new(take::Claims::new(options.queue_order_strategy)),
             declared: Mutex::new(HashSet::new()),
         })
     }

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::{Delivery, Error, RedisTransport};
 use crate::app::settings::QueueOrder;
 use crate::transport::MAX_TAKE;
+use crate::transport::order::Cycle;
 
 static TAKE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/take.lua")));
 
@@ -23,40 +24,22 @@ pub(super) struct Claims {
     next: u64,
     /// Numbers that a take without a reply may have used.
     doubtful: Vec<std::ops::Range<u64>>,
-    /// How far the order of the queues is turned, so that none is always first.
-    turn: usize,
+    cycle: Cycle,
 }
 
 impl Claims {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(strategy: QueueOrder) -> Self {
         Self {
             prefix: format!("{}-", Uuid::new_v4()),
             next: 0,
             doubtful: Vec::new(),
-            turn: 0,
+            cycle: Cycle::new(strategy),
         }
     }
 
     fn tag(&self, number: u64) -> String {
         // As the script writes it: equal scores sort by text, so the number has a fixed width.
         format!("{}{number:012}", self.prefix)
-    }
-
-    /// The queues in the order in which this take looks at them, within a priority step.
-    ///
-    /// Counterpart: `kombu/utils/scheduling.py`. As there, `sorted` and `priority` let one queue starve
-    /// those behind it, which is what they are chosen for.
-    fn order(&mut self, queues: &[String], strategy: QueueOrder) -> Vec<String> {
-        let mut ordered = queues.to_vec();
-        match strategy {
-            QueueOrder::RoundRobin => {
-                self.turn = (self.turn + 1) % queues.len();
-                ordered.rotate_left(self.turn);
-            }
-            QueueOrder::Sorted => ordered.sort_unstable(),
-            QueueOrder::Priority => {}
-        }
-        ordered
     }
 
     fn reserve(&mut self, count: usize) -> std::ops::Range<u64> {
@@ -79,7 +62,7 @@ impl RedisTransport {
         }
         let (numbers, queues) = {
             let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
-            let ordered = claims.order(queues, self.options.queue_order_strategy);
+            let ordered = claims.cycle.next(queues);
             (claims.reserve(room), ordered)
         };
         match self.run_take(&queues, room, numbers.start).await {
@@ -195,27 +178,5 @@ fn value<T: FromRedisValue>(value: Option<Value>) -> Result<T, Error> {
 fn unexpected() -> Error {
     Error::Connection {
         reason: "the take script answered in an unexpected form".to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Which queue each of four takes looks at first.
-    fn firsts(strategy: QueueOrder) -> Vec<String> {
-        let queues = ["b", "a", "c"].map(str::to_owned);
-        let mut claims = Claims::new();
-        let mut orders = (0..4).map(|_| claims.order(&queues, strategy));
-        let firsts = orders.by_ref().map(|order| order[0].clone());
-        firsts.collect()
-    }
-
-    #[test]
-    fn the_strategy_says_which_queue_is_the_first() {
-        // Each in its turn, and the turn comes round.
-        assert_eq!(firsts(QueueOrder::RoundRobin), ["a", "c", "b", "a"]);
-        assert_eq!(firsts(QueueOrder::Sorted), ["a"; 4]);
-        assert_eq!(firsts(QueueOrder::Priority), ["b"; 4]);
     }
 }
