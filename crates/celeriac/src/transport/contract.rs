@@ -25,7 +25,7 @@ struct World {
 }
 
 enum Inside {
-    Memory(MemoryTransport),
+    Memory(Box<MemoryTransport>),
     Redis(MultiplexedConnection, String),
 }
 
@@ -46,7 +46,7 @@ fn memory(options: &BrokerTransportOptions) -> World {
         name: "memory",
         transport: Arc::new(new()),
         other: Arc::new(new()),
-        inside: Inside::Memory(new()),
+        inside: Inside::Memory(Box::new(new())),
     }
 }
 
