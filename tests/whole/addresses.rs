@@ -66,7 +66,9 @@ impl World {
 
     async fn python(&self) -> Process {
         let mut command = python_worker(&self.urls[0], &self.urls[1]);
-        command.env("MASTER_NAME", MASTER);
+        let options = json!({"master_name": MASTER}).to_string();
+        command.env("BROKER_OPTIONS", &options);
+        command.env("BACKEND_OPTIONS", &options);
         let mut worker = Process::start(self.directory.path(), "python", &mut command);
         worker.says(" ready.").await;
         worker

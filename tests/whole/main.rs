@@ -19,6 +19,8 @@ mod engine;
 mod ingest;
 /// Our worker and Python's on the same Redis.
 mod interop;
+/// kombu's options: both languages use the same keys.
+mod kombu_options;
 /// Workers of both languages on one queue, and both are killed.
 mod mixed_fleet;
 /// PostgreSQL or Redis is away while files come in.
