@@ -12,12 +12,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use celeriac_protocol::binding::priority_step;
+use celeriac_protocol::envelope::Envelope;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::order::Cycle;
-use super::rewrite::{dead_record, redelivered};
 use super::{Delivery, Error, MAX_TAKE, QueueEnd, Transport, Unsettled};
 use crate::app::settings::BrokerTransportOptions;
 
@@ -48,7 +48,8 @@ struct State {
     /// By queue and priority step; the back is taken next.
     lists: BTreeMap<(String, u8), VecDeque<Vec<u8>>>,
     unacked: BTreeMap<String, Claim>,
-    dead: BTreeMap<String, VecDeque<String>>,
+    /// By queue: the messages that nobody can run, each with its reason.
+    dead: BTreeMap<String, Vec<(Vec<u8>, String)>>,
     claims: u64,
 }
 
@@ -231,8 +232,18 @@ impl State {
 
     fn bury(&mut self, queue: &str, raw: &[u8], reason: &str) {
         let dead = self.dead.entry(queue.to_owned()).or_default();
-        dead.push_front(dead_record(queue, raw, reason));
+        dead.push((raw.to_vec(), reason.to_owned()));
     }
+}
+
+/// The envelope marked as redelivered, and its priority; what cannot be read goes back as it is.
+fn redelivered(raw: &[u8]) -> (i64, Vec<u8>) {
+    let Ok(mut envelope) = Envelope::parse(raw) else {
+        return (0, raw.to_vec());
+    };
+    envelope.set_redelivered();
+    let priority = envelope.properties.priority.unwrap_or(0);
+    (priority, envelope.to_json().into_bytes())
 }
 
 /// What may be claimed; the same look as that of `redis/scripts/take.lua`.
@@ -254,7 +265,7 @@ impl MemoryTransport {
         (
             lists.map(|(_, list)| list.len()).sum(),
             state.unacked.len(),
-            state.dead.get(queue).map_or(0, VecDeque::len),
+            state.dead.get(queue).map_or(0, Vec::len),
         )
     }
 }

@@ -7,7 +7,7 @@
 //! - `redis`: Redis, on kombu's keys.
 //! - `memory`: within this process, for tests.
 //! - `contract`: what every transport must do, as tests that each of them passes.
-//! - `order`, `rewrite`: what they share.
+//! - `order`: in which order queues are looked at.
 //!
 //! Counterpart: `kombu/transport/virtual/base.py` @ 5.7.0 (`Channel`, `QoS`).
 
@@ -17,7 +17,6 @@ mod error;
 pub(crate) mod memory;
 mod order;
 pub(crate) mod redis;
-mod rewrite;
 
 use async_trait::async_trait;
 

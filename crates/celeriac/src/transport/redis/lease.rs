@@ -13,8 +13,8 @@ use redis::Script;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use super::settle::redelivered;
 use super::{Error, RedisTransport};
-use crate::transport::rewrite::redelivered;
 
 static RENEW: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/renew.lua")));
 static RESTORE: LazyLock<Script> =
