@@ -1,5 +1,6 @@
 """The app of the interop tests: the tasks that Python's worker runs, and the names of those that ours runs."""
 import builtins
+import json
 import os
 import time
 
@@ -9,6 +10,10 @@ app = Celery("proj", broker=os.environ["CELERY_BROKER_URL"], backend=os.environ[
 app.conf.update(broker_connection_retry_on_startup=True)
 if "VISIBILITY_TIMEOUT" in os.environ:
     app.conf.broker_transport_options = {"visibility_timeout": float(os.environ["VISIBILITY_TIMEOUT"])}
+if "BROKER_OPTIONS" in os.environ:
+    app.conf.broker_transport_options = json.loads(os.environ["BROKER_OPTIONS"])
+if "BACKEND_OPTIONS" in os.environ:
+    app.conf.result_backend_transport_options = json.loads(os.environ["BACKEND_OPTIONS"])
 
 
 @app.task(name="proj.add")

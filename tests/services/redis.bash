@@ -1,7 +1,11 @@
 # Redis: the broker and the result backend.
 # shellcheck shell=bash disable=SC2154  # $state is set by the front
 
-redis_packages() { command -v redis-server redis-cli >/dev/null || echo redis-server; }
+# openssl makes the certificates of the tests of TLS.
+redis_packages() {
+    command -v redis-server redis-cli >/dev/null || echo redis-server
+    command -v openssl >/dev/null || echo openssl
+}
 
 redis_prepare() {
     mkdir -p "$state/redis/data"

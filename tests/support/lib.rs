@@ -6,6 +6,7 @@
 
 pub mod afterwards;
 pub mod canary;
+pub mod certificates;
 pub mod checks;
 pub mod control;
 pub mod copying;
@@ -24,6 +25,7 @@ pub mod proxy;
 pub mod random;
 pub mod redis;
 pub mod sensor_file;
+pub mod sentinel;
 pub mod twin;
 
 use std::path::{Path, PathBuf};

@@ -15,6 +15,8 @@ use crate::proxy::free_port;
 pub struct PrivateRedis {
     port: u16,
     directory: TempDir,
+    /// What is said to it beside the usual.
+    options: Vec<String>,
     process: Option<Process>,
 }
 
@@ -24,9 +26,18 @@ impl PrivateRedis {
     /// # Panics
     /// `redis-server` is not installed or does not start.
     pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// Starts one on a free port, with options of its own.
+    ///
+    /// # Panics
+    /// `redis-server` is not installed or does not start.
+    pub async fn start_with(options: &[String]) -> Self {
         let mut redis = Self {
             port: free_port(),
             directory: TempDir::new().expect("a directory can be made"),
+            options: options.to_vec(),
             process: None,
         };
         redis.restart().await;
@@ -83,7 +94,8 @@ impl PrivateRedis {
             // By default Redis may keep a second of writes to itself, and a kill would lose them.
             .args(["--appendfsync", "always"])
             .args(["--port", &self.port.to_string(), "--dir"])
-            .arg(self.directory.path());
+            .arg(self.directory.path())
+            .args(&self.options);
         self.process = Some(Process::start(self.directory.path(), "redis", &mut command));
         let client = redis::Client::open(self.url(0)).expect("the URL is right");
         eventually("redis answers", PATIENCE, async || {

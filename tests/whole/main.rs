@@ -5,6 +5,8 @@
     reason = "the celery crate's macro writes its impl into a const"
 )]
 
+/// The ways to a Redis: TLS, sockets, sentinels, users.
+mod addresses;
 /// Messages that nobody can run, and what a person does with them.
 mod bad_messages;
 /// What is typed or set wrongly, and services that are away: what the person reads.
@@ -21,6 +23,8 @@ mod engine;
 mod ingest;
 /// Our worker and Python's on the same Redis.
 mod interop;
+/// kombu's options: both languages use the same keys.
+mod kombu_options;
 /// Workers that die, sleep or are cut off.
 mod liveness;
 /// Workers of both languages on one queue, and both are killed.
@@ -31,6 +35,8 @@ mod outages;
 mod ownership;
 /// Our worker and the Python twin come to the same, file by file.
 mod parity;
+/// The least that must be allowed in Redis.
+mod permissions;
 /// Files go in, rows come out.
 mod pipeline;
 /// What stands in the README.

@@ -33,8 +33,10 @@ impl RedisBackend {
     /// # Errors
     /// The URL is not one of a Redis server.
     pub(crate) fn new(url: &str, settings: &Settings) -> Result<Self, Error> {
-        let address = Address::parse("result backend", url)?;
-        let prefix = &settings.result_backend_transport_options.global_keyprefix;
+        let options = &settings.result_backend_transport_options;
+        let address = Address::parse("result backend", url)?
+            .watched_by(options.master_name.as_deref(), &options.sentinel_kwargs)?;
+        let prefix = &options.global_keyprefix;
         Ok(Self {
             url: address.masked.clone(),
             connection: Connection::new(address),

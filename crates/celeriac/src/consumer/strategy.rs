@@ -23,7 +23,7 @@ use crate::canvas;
 use crate::clock;
 use crate::executor::Request;
 use crate::log_lines::{Subject, printable};
-use crate::transport::{Delivery, MAX_DEATHS};
+use crate::transport::{Delivery, MAX_DEATHS, died_too_often};
 
 /// The longest time for which a message that is not ours is held before it goes back.
 const LONGEST_HAND_BACK: Duration = Duration::from_secs(60);
@@ -120,7 +120,7 @@ impl Strategy {
         };
         if deaths >= MAX_DEATHS {
             // Given back by somebody who does not count.
-            let reason = format!("{deaths} of its starts have ended in the death of the worker");
+            let reason = died_too_often(deaths);
             self.set_aside(delivery, &message.headers.id, &reason).await;
             return None;
         }

@@ -4,11 +4,20 @@
 //! we know. It cannot be cloned, and settling it (ack, requeue, dead letter) consumes it, so that it
 //! is settled once. When the broker is away, settling hands it back in [`Unsettled`] to be tried again.
 //!
+//! - `redis`: Redis, on kombu's keys.
+//! - `memory`: within this process, for tests.
+//! - `contract`: what every transport must do, as tests that each of them passes.
+//! - `order`: in which order queues are looked at.
+//!
 //! Counterpart: `kombu/transport/virtual/base.py` @ 5.7.0 (`Channel`, `QoS`).
 
+#[cfg(test)]
+mod contract;
 pub(crate) mod dead_letter;
 mod error;
 pub(crate) mod fanout;
+pub(crate) mod memory;
+mod order;
 pub(crate) mod redis;
 
 use std::collections::BTreeMap;
@@ -23,6 +32,11 @@ pub use fanout::{Broadcasts, Fanout};
 
 /// Starts of a message that have ended in the death of the worker, after which it is set aside.
 pub(crate) const MAX_DEATHS: u32 = 3;
+
+/// Why such a message is set aside.
+pub(crate) fn died_too_often(deaths: u32) -> String {
+    format!("{deaths} of its starts have ended in the death of the worker")
+}
 
 /// Most messages in one take. A script holds up the whole server; this many take about 2 ms.
 pub(crate) const MAX_TAKE: usize = 256;

@@ -31,7 +31,13 @@ fn every_reply_is_composed_byte_for_byte() {
             routing_key: info.routing_key.unwrap(),
         };
         assert_eq!(to.queue(), line.key, "{}", line.name);
-        let body = json::parse("body", &envelope.decode_body().unwrap()).unwrap();
+        let body = json::parse(
+            "body",
+            &envelope
+                .decode_body(&celeriac_protocol::Limits::default())
+                .unwrap(),
+        )
+        .unwrap();
         let (node, answer) = body.as_object().unwrap().iter().next().unwrap();
         let reply = ControlReply {
             node,

@@ -241,6 +241,104 @@ impl Kind for FileOrNone {
     }
 }
 
+/// A name, or `"none"`.
+pub(crate) struct OptionalName;
+
+impl Kind for OptionalName {
+    type Value = Option<String>;
+    const EXPECTED: &'static str = "a name in quotes, or \"none\"";
+
+    fn read(toml: &Value) -> Option<Option<String>> {
+        if is_none(toml) {
+            return Some(None);
+        }
+        Name::read(toml).map(Some)
+    }
+
+    fn write(value: &Option<String>) -> Value {
+        value.as_ref().map_or_else(none, Name::write)
+    }
+}
+
+/// How to log in to the sentinels, which have users of their own.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct SentinelLogin {
+    /// The user; `None`: the default one.
+    pub username: Option<String>,
+    /// The password.
+    pub password: Option<String>,
+}
+
+impl std::fmt::Debug for SentinelLogin {
+    /// Shows no password: what `Debug` shows may end in a log.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SentinelLogin")
+            .field("username", &self.username)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Kind for SentinelLogin {
+    type Value = Self;
+    const EXPECTED: &'static str = "a table like { username = \"…\", password = \"…\" }";
+
+    fn read(toml: &Value) -> Option<Self> {
+        let mut login = Self::default();
+        for (key, value) in toml.as_table()? {
+            let text = Some(value.as_str()?.to_owned());
+            match key.as_str() {
+                "username" => login.username = text,
+                "password" => login.password = text,
+                _ => return None,
+            }
+        }
+        Some(login)
+    }
+
+    fn write(value: &Self) -> Value {
+        let Self { username, password } = value;
+        let fields = [("username", username), ("password", password)];
+        let table = fields.into_iter().filter_map(|(name, field)| {
+            let text = field.as_deref()?;
+            Some((name.to_owned(), Value::from(text)))
+        });
+        Value::Table(table.collect())
+    }
+}
+
+/// The order in which queues are looked at, within a priority step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueueOrder {
+    /// Each is the first in its turn.
+    RoundRobin,
+    /// By name: one that sorts before others is emptied before them.
+    Sorted,
+    /// As they were given: the first one is emptied before the others.
+    Priority,
+}
+
+impl Kind for QueueOrder {
+    type Value = Self;
+    const EXPECTED: &'static str = "\"round_robin\", \"sorted\" or \"priority\"";
+
+    fn read(toml: &Value) -> Option<Self> {
+        match toml.as_str()? {
+            "round_robin" => Some(Self::RoundRobin),
+            "sorted" => Some(Self::Sorted),
+            "priority" => Some(Self::Priority),
+            _ => None,
+        }
+    }
+
+    fn write(value: &Self) -> Value {
+        Value::from(match value {
+            Self::RoundRobin => "round_robin",
+            Self::Sorted => "sorted",
+            Self::Priority => "priority",
+        })
+    }
+}
+
 /// The URL of a message broker.
 pub(crate) struct BrokerUrl;
 

@@ -17,6 +17,7 @@ mod mask;
 mod sources;
 mod values;
 
+pub use kinds::{QueueOrder, SentinelLogin};
 pub(crate) use mask::mask_broker_url;
 pub use mask::{has_password, mask_url};
 pub use sources::{LoadedSettings, SettingsError, Sources};

@@ -16,7 +16,8 @@ use toml::Value;
 
 use super::kinds::{
     BackendUrl, BrokerUrl, Concurrency, Count, FanoutPrefix, FileOrNone, Flag, Kind, Name,
-    Priority, PrioritySteps, Seconds, SecondsOrNever, SecondsOrZero, Text, Tries, shown,
+    OptionalName, Priority, PrioritySteps, QueueOrder, Seconds, SecondsOrNever, SecondsOrZero,
+    SentinelLogin, Text, Tries, shown,
 };
 use super::mask::{mask_broker_url, mask_url};
 
@@ -175,6 +176,8 @@ settings! {
         ///
         /// true is the default, false (or "") no prefix; the same for all clients and workers.
         fanout_prefix: String as FanoutPrefix = "/{db}.".to_owned();
+        /// Which queue comes first: "round_robin" (each in turn), "sorted" (by name) or "priority" (as given).
+        queue_order_strategy: QueueOrder as QueueOrder = QueueOrder::RoundRobin;
         /// The hash of messages that were taken and are not acknowledged yet.
         unacked_key: String as Name = "unacked".to_owned();
         /// The sorted set of when those were taken.
@@ -194,6 +197,10 @@ settings! {
         /// Beyond that the oldest fall off, and the worker's log says which. Not a setting of Celery's, which destroys
         /// such messages.
         dead_letters_max: usize as Count = 10_000;
+        /// With sentinel://: the master's name among the sentinels.
+        master_name: Option<String> as OptionalName = None;
+        /// With sentinel://: username and password for the sentinels themselves.
+        sentinel_kwargs: SentinelLogin as SentinelLogin = SentinelLogin::default();
     }
 }
 
@@ -202,6 +209,10 @@ settings! {
     pub struct ResultBackendTransportOptions {
         /// What every key of a result starts with; an underscore is put behind it where it ends in none of ":_-.".
         global_keyprefix: String as Text = String::new();
+        /// With sentinel://: the master's name among the sentinels.
+        master_name: Option<String> as OptionalName = None;
+        /// With sentinel://: username and password for the sentinels themselves.
+        sentinel_kwargs: SentinelLogin as SentinelLogin = SentinelLogin::default();
     }
 }
 

@@ -8,49 +8,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
-use redis::{
-    AsyncConnectionConfig, Client, ConnectionInfo, FromRedisValue, IntoConnectionInfo,
-    ProtocolVersion,
-};
+use redis::{AsyncConnectionConfig, Client, FromRedisValue, ProtocolVersion};
 use tokio::sync::{Mutex, Notify, mpsc};
 
 use super::super::Error;
-use crate::app::settings::mask_url;
+use super::address::Address;
 
 /// How long opening a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// How long a reply may take; a script over some hundred messages needs a few milliseconds.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Where Redis is, in the words that may be shown.
-#[derive(Debug, Clone)]
-pub(crate) struct Address {
-    info: ConnectionInfo,
-    /// The URL without its password.
-    pub(crate) masked: String,
-}
-
-impl Address {
-    /// `whose` the URL is stands in the error: `broker`, `result backend`.
-    ///
-    /// # Errors
-    /// The URL is no Redis URL that we can use.
-    pub(crate) fn parse(whose: &'static str, url: &str) -> Result<Self, Error> {
-        let masked = mask_url(url);
-        let info = url.into_connection_info().map_err(|error| Error::Url {
-            whose,
-            url: masked.clone(),
-            reason: format!("{error}; expected redis://[user:password@]host[:port][/database]"),
-        })?;
-        Ok(Self { info, masked })
-    }
-
-    /// The number of the database.
-    pub(crate) fn database(&self) -> i64 {
-        self.info.redis_settings().db()
-    }
-}
 
 /// The longest that a command may block on a connection that is made for it.
 pub(crate) const BLOCKING_MAX: Duration = Duration::from_secs(5);
@@ -159,10 +127,11 @@ impl Connection {
         let config = config(RESPONSE_TIMEOUT).set_push_sender(move |push: redis::PushInfo| {
             pushed.try_send(push).map_err(|_| redis::aio::SendError)
         });
-        resp3(address)?
+        resp3(address)
+            .await?
             .get_multiplexed_async_connection_with_config(&config)
             .await
-            .map_err(|error| sort(&error))
+            .map_err(|error| address.explain(sort(&error)))
     }
 
     /// Sends a command, a pipeline or a script, and waits for its answer. Opens the connection if it is not open; one
@@ -252,11 +221,11 @@ impl Connection {
     }
 
     async fn plain(&self) -> Result<Open, Error> {
-        let client = Client::open(self.address.info.clone()).map_err(|error| sort(&error))?;
+        let client = Client::open(self.address.resolve().await?).map_err(|error| sort(&error))?;
         let connection = client
             .get_multiplexed_async_connection_with_config(&self.config())
             .await
-            .map_err(|error| sort(&error))?;
+            .map_err(|error| self.address.explain(sort(&error)))?;
         Ok(Open {
             connection,
             is_tracking: false,
@@ -264,7 +233,7 @@ impl Connection {
     }
 
     async fn tracked(&self, wake: Arc<Notify>) -> Result<Open, Error> {
-        let client = resp3(&self.address)?;
+        let client = resp3(&self.address).await?;
         // Whatever is pushed, also that the connection broke, is a reason to look.
         let config = self
             .config()
@@ -275,7 +244,7 @@ impl Connection {
         let mut connection = client
             .get_multiplexed_async_connection_with_config(&config)
             .await
-            .map_err(|error| sort(&error))?;
+            .map_err(|error| self.address.explain(sort(&error)))?;
         // NOLOOP: only the take script speaks here, and its own pops are no news.
         redis::cmd("CLIENT")
             .arg(&["TRACKING", "ON", "NOLOOP"])
@@ -290,8 +259,8 @@ impl Connection {
 }
 
 /// A client on whose connections the server may push.
-fn resp3(address: &Address) -> Result<Client, Error> {
-    let info = address.info.clone();
+async fn resp3(address: &Address) -> Result<Client, Error> {
+    let info = address.resolve().await?;
     let settings = info
         .redis_settings()
         .clone()
@@ -314,8 +283,13 @@ pub(super) fn sort(error: &redis::RedisError) -> Error {
             Some((_, cause)) if cause.code() != code => cause.to_string(),
             _ => error.detail().unwrap_or_default().to_owned(),
         };
+        // Inside a script, the server does not say which right is missing; its log does.
+        let advice = match detail.contains("can't run this command") {
+            true => "; ACL LOG on the server names it",
+            false => "",
+        };
         return Error::Reply {
-            reply: format!("{code} {detail}").trim_end().to_owned(),
+            reply: format!("{}{advice}", format!("{code} {detail}").trim_end()),
         };
     }
     Error::Connection {

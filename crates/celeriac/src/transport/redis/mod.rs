@@ -7,12 +7,14 @@
 //! - `restore`: giving back what a dead worker held, and what nobody renews.
 //! - `fanout`: broadcasts, and replies to them.
 //! - `keys`: the names of the keys.
+//! - `address`: the URLs, `tls` and `sentinel` behind them.
 //! - `connection`: one connection in one role; three of them are enough for any number of queues.
 //!
 //! Counterpart: `kombu/transport/redis.py` @ 5.7.0. Deliberate differences: no BRPOP (between the pop
 //! and the write to `unacked` a killed worker loses the message), a claim tag of our own as the field
 //! in `unacked` (an envelope's `delivery_tag` need not be unique), and renewed claims.
 
+mod address;
 mod connection;
 mod dead_letters;
 mod fanout;
@@ -20,10 +22,12 @@ mod keys;
 mod lease;
 mod lookout;
 mod restore;
+mod sentinel;
 mod settle;
 mod take;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,7 +37,8 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-pub(crate) use connection::{Address, Connection};
+pub(crate) use address::Address;
+pub(crate) use connection::Connection;
 
 use super::{Beats, DeadLetter, Delivery, Error, Fanout, QueueEnd, Transport, Unsettled};
 use crate::app::settings::BrokerTransportOptions;
@@ -63,7 +68,8 @@ impl RedisTransport {
     /// # Errors
     /// The URL is not one of a Redis server.
     pub(crate) fn new(url: &str, options: &BrokerTransportOptions) -> Result<Self, Error> {
-        let address = Address::parse("broker", url)?;
+        let address = Address::parse("broker", url)?
+            .watched_by(options.master_name.as_deref(), &options.sentinel_kwargs)?;
         let wake = Arc::new(Notify::new());
         Ok(Self {
             keys: Keys::new(options.clone()),
@@ -74,7 +80,7 @@ impl RedisTransport {
             address,
             wake,
             post: lookout::Post::default(),
-            claims: Mutex::new(take::Claims::new()),
+            claims: Mutex::new(take::Claims::new(options.queue_order_strategy)),
             declared: Mutex::new(HashSet::new()),
             node: Mutex::default(),
         })

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::settle::redelivered;
 use super::{Error, RedisTransport};
-use crate::transport::{Delivery, MAX_DEATHS};
+use crate::transport::{Delivery, MAX_DEATHS, died_too_often};
 
 static RESTORE: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/restore.lua")));
@@ -252,7 +252,7 @@ impl RedisTransport {
     }
 
     async fn park(&self, killer: &Returning) -> Result<(), Error> {
-        let reason = format!("{MAX_DEATHS} of its starts have ended in the death of the worker");
+        let reason = died_too_often(MAX_DEATHS);
         log::error!(
             "Message {:?} of queue {:?}: {reason}. It is kept in {:?}.",
             killer.id,

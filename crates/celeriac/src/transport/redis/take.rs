@@ -11,7 +11,9 @@ use redis::{FromRedisValue, Script, Value};
 use uuid::Uuid;
 
 use super::{Delivery, Error, RedisTransport};
+use crate::app::settings::QueueOrder;
 use crate::transport::MAX_TAKE;
+use crate::transport::order::Cycle;
 
 static TAKE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(concat!(
@@ -30,18 +32,17 @@ pub(super) struct Claims {
     next: u64,
     /// Numbers that a take without a reply may have used.
     doubtful: Vec<std::ops::Range<u64>>,
-    /// How far the order of the queues is turned, so that none is always first.
-    turn: usize,
+    cycle: Cycle,
 }
 
 impl Claims {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(strategy: QueueOrder) -> Self {
         Self {
             worker: Uuid::new_v4().to_string(),
             beat: None,
             next: 0,
             doubtful: Vec::new(),
-            turn: 0,
+            cycle: Cycle::new(strategy),
         }
     }
 
@@ -70,10 +71,8 @@ impl RedisTransport {
         }
         let (numbers, queues) = {
             let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
-            claims.turn = (claims.turn + 1) % queues.len();
-            let mut turned = queues.to_vec();
-            turned.rotate_left(claims.turn);
-            (claims.reserve(room), turned)
+            let ordered = claims.cycle.next(queues);
+            (claims.reserve(room), ordered)
         };
         match self.run_take(&queues, room, numbers.start).await {
             Ok(taken) => deliveries.extend(taken),

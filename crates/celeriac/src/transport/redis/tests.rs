@@ -52,11 +52,6 @@ impl World {
         }
     }
 
-    /// Another worker on the same keys.
-    fn another(&self) -> RedisTransport {
-        RedisTransport::new(&broker_url(), &self.options).unwrap()
-    }
-
     fn key(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)
     }
@@ -362,53 +357,6 @@ async fn a_push_wakes_a_worker_that_waits() {
         world.publish(1)
     );
     assert_eq!(world.take(1).await.len(), 1);
-}
-
-#[tokio::test]
-async fn a_worker_taken_for_dead_loses_what_it_held_and_is_told() {
-    let mut world = World::new().await;
-    world.publish(3).await;
-    let first = world.transport.beat().await.unwrap();
-    assert!(first.is_unbroken && first.others.is_empty(), "{first:?}");
-    let mut taken = world.take(3).await;
-    world
-        .transport
-        .mark_started(&mut taken[0], "0")
-        .await
-        .unwrap();
-    let dead = world.transport.worker();
-    let other = world.another();
-    let beat = other.beat().await.unwrap().others[&dead];
-    assert_eq!(
-        other.take_over(&dead, Some(beat - 1)).await.unwrap(),
-        Some(0)
-    );
-    assert_eq!(world.census().await, (0, 3, 3, 0), "its number is another");
-    assert_eq!(other.take_over(&dead, Some(beat)).await.unwrap(), Some(3));
-    assert_eq!(world.census().await, (3, 0, 0, 0));
-    assert_eq!(other.deaths(&["0", "1"]).await.unwrap(), [1, 0]);
-    let again = world.transport.beat().await.unwrap();
-    assert!(!again.is_unbroken, "{again:?}");
-    let tags: Vec<String> = taken.iter().map(|one| one.tag().to_owned()).collect();
-    assert_eq!(world.transport.renew(&tags).await.unwrap(), tags);
-}
-
-#[tokio::test]
-async fn what_has_killed_three_workers_is_set_aside() {
-    let mut world = World::new().await;
-    world.publish(2).await;
-    for deaths in 1..=3 {
-        let doomed = world.another();
-        doomed.beat().await.unwrap();
-        let mut taken = doomed.take(&queues(), 2).await.unwrap();
-        assert_eq!(taken.len(), 2);
-        doomed.mark_started(&mut taken[0], "0").await.unwrap();
-        let restored = world.transport.take_over(&doomed.worker(), None).await;
-        assert_eq!(restored.unwrap(), Some(if deaths < 3 { 2 } else { 1 }));
-    }
-    assert_eq!(world.census().await, (1, 0, 0, 1));
-    let counted = world.transport.deaths(&["0", "1"]).await.unwrap();
-    assert_eq!(counted, [0, 0], "replayed, it begins anew");
 }
 
 #[tokio::test]

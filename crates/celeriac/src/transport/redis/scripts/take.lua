@@ -14,10 +14,23 @@ local max_bytes = tonumber(ARGV[6])
 local reply = { 0 }
 local taken = 0
 
+-- Inside a script, the server does not say which command it has refused.
+local function refused(command, reply)
+  return redis.error_reply(reply.err .. " ('" .. command .. "')")
+end
+
+local function failed(reply)
+  return type(reply) == 'table' and reply.err
+end
+
 for i, list in ipairs(KEYS) do
   if taken == want then break end
   local waiting = redis.pcall('LRANGE', list, taken - want, -1)
-  -- A key of another type is a person's mistake; it must not stop the other queues.
+  -- A key of another type is a person's mistake; it must not stop the other queues. Another error (a right
+  -- that is missing) is the same for all of them, and is told.
+  if waiting.err and not string.find(waiting.err, 'WRONGTYPE', 1, true) then
+    return refused('lrange', waiting)
+  end
   if not waiting.err and #waiting > 0 then
     local records, scores, messages = {}, {}, {}
     for j = #waiting, 1, -1 do
@@ -36,18 +49,18 @@ for i, list in ipairs(KEYS) do
     end
     if #messages > 0 then
       -- An index entry without a record is cleaned up by any worker; the reverse would leak.
-      redis.call('ZADD', ARGV[2], unpack(scores))
-      local written = redis.pcall('HSET', ARGV[1], unpack(records))
-      local popped = written
-      if not (type(written) == 'table' and written.err) then
-        popped = redis.pcall('RPOP', list, #messages)
+      local indexed = redis.pcall('ZADD', ARGV[2], unpack(scores))
+      if failed(indexed) then return refused('zadd', indexed) end
+      local command, done = 'hset', redis.pcall('HSET', ARGV[1], unpack(records))
+      if not failed(done) then
+        command, done = 'rpop', redis.pcall('RPOP', list, #messages)
       end
-      if type(popped) == 'table' and popped.err then
+      if failed(done) then
         for j = 2, #scores, 2 do
           redis.pcall('HDEL', ARGV[1], scores[j])
           redis.pcall('ZREM', ARGV[2], scores[j])
         end
-        return redis.error_reply(popped.err)
+        return refused(command, done)
       end
       for _, message in ipairs(messages) do
         reply[#reply + 1] = i
