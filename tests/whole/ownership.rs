@@ -120,6 +120,39 @@ async fn a_cold_stop_gives_back_what_runs_too() {
 }
 
 #[tokio::test]
+async fn a_soft_stop_leaves_time_to_what_runs_unless_asked_again() {
+    for is_impatient in [false, true] {
+        let fleet = Fleet::new("worker_soft_shutdown_timeout = 60\n").await;
+        let mut worker = fleet.worker("worker").await;
+        let gate = fleet.gate();
+        for _ in 0..6 {
+            fleet.wait_for(&gate).await;
+        }
+        fleet.holds(6).await;
+        worker.signal(Signal::QUIT);
+        worker
+            .says("Initiating Soft Shutdown, terminating in 60.0 seconds")
+            .await;
+        // What has not started is given back meanwhile.
+        fleet.holds(2).await;
+        if is_impatient {
+            worker.signal(Signal::QUIT);
+        } else {
+            gate.open();
+        }
+        assert_eq!(worker.ends().await.code(), Some(0), "{}", worker.log());
+        let ran = if is_impatient { 0 } else { 2 };
+        assert_eq!(times(&worker.log(), "succeeded"), ran);
+        assert_eq!((fleet.held().await, fleet.waiting().await), (0, 6 - ran));
+        let last = format!(
+            "Stopped: 2 task(s) have run, {} message(s) were given back, 0 stay in unacked",
+            6 - ran
+        );
+        assert!(worker.log().contains(&last), "{}", worker.log());
+    }
+}
+
+#[tokio::test]
 async fn a_broker_that_restarts_costs_no_task() {
     let mut fleet = fleet().await;
     let mut worker = fleet.worker("worker").await;

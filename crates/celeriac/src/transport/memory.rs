@@ -21,6 +21,7 @@ use super::dead_letter::{DeadLetter, record_head};
 use super::order::Cycle;
 use super::{
     Beats, Delivery, Error, MAX_DEATHS, MAX_TAKE, QueueEnd, Transport, Unsettled, died_too_often,
+    next_step,
 };
 use crate::app::settings::BrokerTransportOptions;
 
@@ -234,9 +235,10 @@ impl Transport for MemoryTransport {
         let mut state = self.state();
         let worker = locked(&self.worker).clone();
         let beat = state.workers.entry(worker.clone()).or_default();
-        *beat += 1;
+        let step = next_step();
+        *beat += step;
         let last = locked(&self.beat).replace(*beat);
-        let is_unbroken = last.is_none_or(|last| *beat == last + 1);
+        let is_unbroken = last.is_none_or(|last| *beat == last + step);
         let mut others = state.workers.clone();
         others.remove(&worker);
         Ok(Beats {

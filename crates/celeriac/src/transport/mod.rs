@@ -33,6 +33,12 @@ pub use fanout::{Broadcasts, Fanout};
 /// Starts of a message that have ended in the death of the worker, after which it is set aside.
 pub(crate) const MAX_DEATHS: u32 = 3;
 
+/// By how much a worker counts up its number. Never the same: counted up by one from nothing again, it might come to
+/// where it was expected, and nobody would see that it had been removed.
+pub(crate) fn next_step() -> i64 {
+    rand::random_range(2..1_000_000)
+}
+
 /// Why such a message is set aside.
 pub(crate) fn died_too_often(deaths: u32) -> String {
     format!("{deaths} of its starts have ended in the death of the worker")
@@ -106,7 +112,7 @@ pub struct Beats {
     pub is_unbroken: bool,
     /// Which of our connections was answered; another number is another connection.
     pub connection: u64,
-    /// The other workers, and how often each has said that it lives.
+    /// The other workers, and the number that each counts up while it lives.
     pub others: BTreeMap<String, i64>,
 }
 

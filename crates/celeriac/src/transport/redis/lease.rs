@@ -13,7 +13,7 @@ use std::sync::{LazyLock, PoisonError};
 use redis::Script;
 
 use super::{Error, RedisTransport};
-use crate::transport::Beats;
+use crate::transport::{Beats, next_step};
 
 static RENEW: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/renew.lua")));
 
@@ -33,11 +33,12 @@ impl RedisTransport {
 
     pub(super) async fn say_alive(&self) -> Result<Beats, Error> {
         let worker = self.worker();
+        let step = next_step();
         let mut pipe = redis::pipe();
         pipe.cmd("HINCRBY")
             .arg(self.keys.workers())
             .arg(&worker)
-            .arg(1)
+            .arg(step)
             .cmd("HGETALL")
             .arg(self.keys.workers());
         let answer = self.commands.ask_and_tell(&pipe).await?;
@@ -47,7 +48,7 @@ impl RedisTransport {
         let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
         let last = claims.beat.replace(beat);
         Ok(Beats {
-            is_unbroken: last.is_none_or(|last| beat == last + 1),
+            is_unbroken: last.is_none_or(|last| beat == last + step),
             connection,
             others: all,
         })

@@ -397,7 +397,7 @@ async fn without_tracking_a_push_wakes_too() {
 #[tokio::test]
 async fn claims_whose_reply_was_lost_are_found_again() {
     let mut world = World::new().await;
-    let (url, cut) = proxy().await;
+    let (url, way) = proxy().await;
     let options = BrokerTransportOptions {
         global_keyprefix: world.prefix.clone(),
         ..BrokerTransportOptions::default()
@@ -405,11 +405,11 @@ async fn claims_whose_reply_was_lost_are_found_again() {
     let behind_proxy = RedisTransport::new(&url, &options).unwrap();
     assert!(behind_proxy.take(&queues(), 1).await.unwrap().is_empty());
     world.publish(5).await;
-    cut.store(true, Ordering::SeqCst);
+    way.cut.store(true, Ordering::SeqCst);
     assert!(behind_proxy.take(&queues(), 3).await.is_err());
     assert_eq!(world.census().await, (2, 3, 3, 0), "the server had done it");
 
-    cut.store(false, Ordering::SeqCst);
+    way.cut.store(false, Ordering::SeqCst);
     let found = behind_proxy.take(&queues(), 5).await.unwrap();
     let mut tags: Vec<_> = found.iter().map(super::Delivery::tag).collect();
     tags.sort_unstable();
@@ -417,14 +417,38 @@ async fn claims_whose_reply_was_lost_are_found_again() {
     assert_eq!((tags.len(), world.census().await), (5, (0, 5, 5, 0)));
 }
 
-/// A way to the server that, once it is told to, swallows replies and hangs up.
-async fn proxy() -> (String, Arc<AtomicBool>) {
+#[tokio::test]
+async fn a_silent_connection_is_given_up() {
+    let world = World::new().await;
+    let (url, way) = proxy().await;
+    let behind_proxy = RedisTransport::new(&url, &world.options).unwrap();
+    assert!(behind_proxy.take(&queues(), 1).await.unwrap().is_empty());
+    world.publish(1).await;
+    // Nobody hangs up: only a deadline tells.
+    way.mute.store(true, Ordering::SeqCst);
+    let given_up = tokio::time::timeout(Duration::from_secs(15), behind_proxy.take(&queues(), 1));
+    assert!(matches!(given_up.await, Ok(Err(Error::Connection { .. }))));
+    // The old connection stays silent for ever; a new one is not.
+    way.mute.store(false, Ordering::SeqCst);
+    assert_eq!(behind_proxy.take(&queues(), 1).await.unwrap().len(), 1);
+}
+
+/// A way to the server that can be disturbed.
+#[derive(Debug, Default)]
+struct Way {
+    /// Replies are swallowed, and the connection ends.
+    cut: AtomicBool,
+    /// Replies are swallowed, and nothing more comes on that connection.
+    mute: AtomicBool,
+}
+
+async fn proxy() -> (String, Arc<Way>) {
     let url = url::Url::parse(&broker_url()).unwrap();
     let server = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap_or(6379));
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let here = format!("redis://{}{}", listener.local_addr().unwrap(), url.path());
-    let cut = Arc::new(AtomicBool::new(false));
-    let told = Arc::clone(&cut);
+    let way = Arc::new(Way::default());
+    let told = Arc::clone(&way);
     let serve = async move {
         let connections = TaskTracker::new();
         while let Ok((client, _)) = listener.accept().await {
@@ -433,18 +457,21 @@ async fn proxy() -> (String, Arc<AtomicBool>) {
         }
     };
     TaskTracker::new().spawn(serve);
-    (here, cut)
+    (here, way)
 }
 
-async fn forward(client: TcpStream, server: TcpStream, cut: Arc<AtomicBool>) {
+async fn forward(client: TcpStream, server: TcpStream, way: Arc<Way>) {
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
     let requests = tokio::io::copy(&mut from_client, &mut to_server);
     let replies = async {
         let mut buffer = [0; 4096];
         while let Ok(count @ 1..) = from_server.read(&mut buffer).await {
-            if cut.load(Ordering::SeqCst) {
+            if way.cut.load(Ordering::SeqCst) {
                 return;
+            }
+            if way.mute.load(Ordering::SeqCst) {
+                std::future::pending::<()>().await;
             }
             to_client.write_all(&buffer[..count]).await.ok();
         }
