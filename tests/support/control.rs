@@ -104,7 +104,9 @@ impl Client {
         let (_, reply) = reply.expect("redis runs").expect("a reply");
         let took = asked.elapsed();
         let envelope = celeriac::protocol::Envelope::parse(&reply).expect("an envelope");
-        let body = envelope.decode_body().expect("a body");
+        let body = envelope
+            .decode_body(&celeriac::protocol::Limits::default())
+            .expect("a body");
         let body = json::parse("body", &body).expect("JSON");
         let answers = body.as_object().expect("an object").values().next();
         (answers.expect("a node").clone(), took)

@@ -179,6 +179,10 @@ impl Executor {
 
     /// Runs the handler; `None` when the run was cancelled.
     async fn run(&self, request: &mut Request) -> Option<Outcome> {
+        // Not even its first step, when it was cancelled while it was acknowledged.
+        if request.context().cancelled().is_cancelled() {
+            return None;
+        }
         let (args, kwargs) = request.arguments();
         let context = request.context().clone();
         let handler = Arc::clone(request.handler());

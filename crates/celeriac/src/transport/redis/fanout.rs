@@ -99,6 +99,7 @@ impl Fanout for RedisTransport {
     }
 
     async fn reply(&self, to: &ReplyTo, envelope: &str) -> Result<bool, Error> {
+        // Guarantee M5: a request names the list, and must not make us write to any other than its own.
         if to.exchange != REPLY_EXCHANGE {
             return Ok(false);
         }
@@ -107,8 +108,16 @@ impl Fanout for RedisTransport {
         let mut is_bound = redis::cmd("SISMEMBER");
         is_bound
             .arg(table)
+<<<<<<< HEAD
             .arg(self.keys.direct_member(&to.routing_key, &queue));
         if !self.commands.ask::<bool>(&is_bound).await? {
+=======
+            .arg(self.keys.direct_member(&to.routing_key, &queue))
+            .query_async::<bool>(&mut connection)
+            .await;
+        let is_bound = self.commands.check(bound).await?;
+        if !is_bound {
+>>>>>>> control
             return Ok(false);
         }
         let list = self.keys.list(&queue, 0);
@@ -140,6 +149,7 @@ impl Broadcasts for Subscription {
                         reason: "the connection for broadcasts broke".to_owned(),
                     }),
                 },
+                // Guarantee M7: a silent connection is found.
                 () = tokio::time::sleep_until(self.next_ping) => self.ping().await?,
             }
         }
