@@ -59,13 +59,9 @@ impl Watched {
         watched
     }
 
-    /// The URL of a database of the master; the first address is of a sentinel that is away.
+    /// The URL of a database of the master.
     pub fn url(&self, database: u8) -> String {
-        let away = free_port();
-        format!(
-            "sentinel://127.0.0.1:{away}/{database};sentinel://127.0.0.1:{}",
-            self.port
-        )
+        format!("sentinel://127.0.0.1:{}/{database}", self.port)
     }
 
     /// Waits until the replica has everything that the master was told.

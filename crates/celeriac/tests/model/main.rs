@@ -5,6 +5,7 @@
 //! - `worker`: ours, step by step: take, start, send, store, ack, give back, beat, watch, take over.
 //! - `python`: Python's, as our messages meet it.
 //! - `wire`: connections that break, replies that are lost, servers that refuse.
+//! - `member`: a process, which may be stopped, cut off or dead.
 //! - `world`: one run: kills, stops, outages, clocks that jump; all from one seed.
 //! - `promises`: what must hold in every state, and in the end.
 //! - `wrong`: the mistakes that the design warns of. Each of them must be found.
@@ -13,6 +14,7 @@
 //! `MODEL_RUNS=n` says how many are run.
 
 mod broker;
+mod member;
 mod promises;
 mod python;
 mod wire;

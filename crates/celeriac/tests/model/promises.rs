@@ -3,9 +3,10 @@
 //! Counterpart: section M of docs/guarantees.md.
 
 use super::broker::{Broker, DEATHS_MAX, Kind, Restorer, VISIBILITY};
+use super::member::Member;
 use super::wire::RECONNECT_MAX;
 use super::worker::{BEAT_EVERY, GRACE, Held, SILENCE};
-use super::world::{Member, World};
+use super::world::World;
 
 /// What a mistake breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,7 +126,9 @@ impl World {
             .filter_map(Member::ours)
         {
             for (claim, held) in &worker.held {
-                if worker.is_sure(held, self.now) && !self.broker.unacked.contains_key(claim) {
+                if worker.is_sure(held, self.now, self.wrong)
+                    && !self.broker.unacked.contains_key(claim)
+                {
                     return broken(
                         Promise::OneOwner,
                         format!("a worker is sure of {claim:?}, which is gone: {held:?}"),

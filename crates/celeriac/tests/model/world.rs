@@ -10,6 +10,7 @@ use rand::seq::IteratorRandom;
 use rand::{Rng, SeedableRng};
 
 use super::broker::{Broker, Kind, Message, VISIBILITY, WorkerId};
+use super::member::{Member, Program, State};
 use super::promises::{Broken, Ended};
 use super::python::Python;
 use super::wire::{Link, RECONNECT_MAX, Wire};
@@ -24,67 +25,6 @@ const CALAMITIES: u32 = 10;
 
 /// How many ticks it then takes until all is settled: the deaths of the poison, one after the other.
 const CALM_TICKS: u64 = 30 * VISIBILITY;
-
-#[derive(Debug)]
-enum Program {
-    Ours(Worker),
-    Python(Python),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Running,
-    /// SIGSTOP, until this tick.
-    Paused {
-        until: u64,
-    },
-    /// SIGKILL; another worker starts in its place at this tick.
-    Dead {
-        replaced: Option<u64>,
-    },
-}
-
-/// A process.
-#[derive(Debug)]
-pub(crate) struct Member {
-    program: Program,
-    state: State,
-    link: Link,
-    /// Ticks in which it was stopped or cut off alone, since it last renewed what it holds.
-    pub(crate) away_ticks: u64,
-    /// Ticks in which nobody had a broker, likewise.
-    pub(crate) outage_ticks: u64,
-}
-
-impl Member {
-    fn new(program: Program) -> Self {
-        Self {
-            program,
-            state: State::Running,
-            link: Link::Broken { wait: 0 },
-            away_ticks: 0,
-            outage_ticks: 0,
-        }
-    }
-
-    pub(crate) fn id(&self) -> WorkerId {
-        match &self.program {
-            Program::Ours(worker) => worker.id,
-            Program::Python(python) => python.id,
-        }
-    }
-
-    pub(crate) fn ours(&self) -> Option<&Worker> {
-        match &self.program {
-            Program::Ours(worker) => Some(worker),
-            Program::Python(_) => None,
-        }
-    }
-
-    pub(crate) fn is_dead(&self) -> bool {
-        matches!(self.state, State::Dead { .. })
-    }
-}
 
 /// How often each calamity comes in this run. Where all are equally frequent, each hides the others.
 #[derive(Clone, Copy, Debug)]
@@ -117,7 +57,7 @@ pub(crate) struct World {
     next_task: u32,
     is_rough: bool,
     weather: Weather,
-    wrong: Option<Wrong>,
+    pub(crate) wrong: Option<Wrong>,
     rng: SmallRng,
     trace: Option<Vec<String>>,
 }

@@ -21,6 +21,8 @@ pub(crate) enum Wrong {
     RemoveBeforeDeadLetter,
     /// A worker that was away settles without asking whether the message is still its own.
     SettleUnasked,
+    /// A worker trusts its claims by the visibility timeout, though the others judge it by its silence.
+    SureByRenewalAlone,
     /// Nothing is renewed.
     NoRenewal,
     /// An outage of the broker counts as everybody's silence.
@@ -55,6 +57,7 @@ pub(crate) const TABLE: &[(Wrong, Promise)] = &[
     (Wrong::RequeueBlindly, Promise::OneOwner),
     (Wrong::RemoveBeforeDeadLetter, Promise::NeverNowhere),
     (Wrong::SettleUnasked, Promise::OneOwner),
+    (Wrong::SureByRenewalAlone, Promise::OneOwner),
     (Wrong::NoRenewal, Promise::OneOwner),
     (Wrong::OutageIsSilence, Promise::OneOwner),
     (Wrong::NoGraceAfterOutage, Promise::OneOwner),

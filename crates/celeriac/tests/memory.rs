@@ -1,0 +1,68 @@
+//! A whole worker without a server: the way a team tests its tasks.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use celeriac::{
+    App, Handler, Invocation, Outcome, SendOptions, Settings, Shutdown, Worker, WorkerOptions,
+};
+use serde_json::{Map, json};
+use tokio::sync::mpsc;
+
+/// Reports its argument.
+struct Report {
+    seen: mpsc::Sender<i64>,
+}
+
+#[async_trait]
+impl Handler for Report {
+    fn name(&self) -> &str {
+        "report"
+    }
+
+    async fn run(&self, invocation: Invocation) -> Outcome {
+        let number = invocation.args[0].as_i64().unwrap_or_default();
+        match self.seen.send(number).await {
+            Ok(()) => Outcome::Success(json!(number)),
+            Err(_) => Outcome::Ignore,
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_worker_runs_what_was_sent_through_memory() {
+    let (seen, mut reports) = mpsc::channel(16);
+    let settings = Settings {
+        broker_url: "memory://a-worker-runs".to_owned(),
+        task_acks_late: true,
+        ..Settings::default()
+    };
+    let app = App::builder("test", settings)
+        .handler(Report { seen })
+        .build();
+    let app = app.expect("the URL is right");
+    let options = WorkerOptions {
+        hostname: "celery@test".to_owned(),
+        concurrency: 2,
+        queues: vec!["celery".to_owned()],
+    };
+    let shutdown = Shutdown::new();
+    let running = Worker::new(app.clone(), options).run(shutdown.clone());
+    let client = async {
+        for number in 0..10 {
+            let args = vec![json!(number)];
+            let sent = app.send_task("report", args, Map::new(), SendOptions::default());
+            sent.await.expect("memory takes it");
+        }
+        let mut seen = Vec::new();
+        while seen.len() < 10 {
+            let next = tokio::time::timeout(Duration::from_secs(10), reports.recv()).await;
+            seen.push(next.expect("it runs in time").expect("the worker lives"));
+        }
+        seen.sort_unstable();
+        assert_eq!(seen, (0..10).collect::<Vec<i64>>());
+        shutdown.warm();
+    };
+    let (ended, ()) = tokio::join!(running, client);
+    ended.expect("nothing was in its way");
+}
