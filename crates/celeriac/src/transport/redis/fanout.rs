@@ -105,19 +105,11 @@ impl Fanout for RedisTransport {
         }
         let queue = to.queue();
         let [table, _] = self.keys.bindings(REPLY_EXCHANGE);
-        let mut is_bound = redis::cmd("SISMEMBER");
-        is_bound
-            .arg(table)
-<<<<<<< HEAD
+        let mut find = redis::cmd("SISMEMBER");
+        find.arg(table)
             .arg(self.keys.direct_member(&to.routing_key, &queue));
-        if !self.commands.ask::<bool>(&is_bound).await? {
-=======
-            .arg(self.keys.direct_member(&to.routing_key, &queue))
-            .query_async::<bool>(&mut connection)
-            .await;
-        let is_bound = self.commands.check(bound).await?;
+        let is_bound: bool = self.commands.ask(&find).await?;
         if !is_bound {
->>>>>>> control
             return Ok(false);
         }
         let list = self.keys.list(&queue, 0);
