@@ -226,6 +226,33 @@ async fn a_right_that_is_missing_loses_no_message() {
 }
 
 #[tokio::test]
+async fn whoever_may_not_remove_a_claim_pushes_no_second_message() {
+    let mut world = World::new().await;
+    world.publish(1).await;
+    let name = Uuid::new_v4().simple().to_string();
+    let mut user = redis::cmd("ACL");
+    user.arg(&[
+        "SETUSER", &name, "on", ">secret", "~*", "&*", "+@all", "-hdel",
+    ]);
+    user.query_async::<()>(&mut world.redis).await.unwrap();
+    let url = broker_url().replacen("redis://", &format!("redis://{name}:secret@"), 1);
+    let options = BrokerTransportOptions {
+        global_keyprefix: world.prefix.clone(),
+        ..BrokerTransportOptions::default()
+    };
+    let restricted = RedisTransport::new(&url, &options).unwrap();
+    let mut held = restricted.take(&queues(), 1).await.unwrap();
+    for _ in 0..2 {
+        let refused = restricted.requeue(held, QueueEnd::Front).await;
+        held = refused.expect_err("it may not remove").deliveries;
+        assert_eq!(world.census().await, (0, 1, 1, 0));
+    }
+    let mut user = redis::cmd("ACL");
+    user.arg(&["DELUSER", &name]);
+    user.query_async::<()>(&mut world.redis).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_renewed_claim_is_not_restored_and_one_that_is_not_is() {
     let timeout = Duration::from_millis(500);
     let mut world = World::with(|options| options.visibility_timeout = timeout).await;

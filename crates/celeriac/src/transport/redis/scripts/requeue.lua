@@ -3,6 +3,9 @@
 -- ARGV     1 unacked  2 unacked_index  3 started  4 RPUSH (next to be taken) or LPUSH (last)
 --          5…  claim, list, message; claim, list, message; …
 -- Returns  how many were pushed
+-- Whoever may not remove must not push: it would push again with every try.
+redis.call('HDEL', ARGV[1], '')
+
 local pushed = 0
 for i = 5, #ARGV, 3 do
   if redis.call('HEXISTS', ARGV[1], ARGV[i]) == 1 then
