@@ -11,6 +11,9 @@ local holder = ARGV[6]
 if holder ~= '' and redis.call('HGET', ARGV[5], holder) ~= ARGV[7] then
   return { 0 }
 end
+-- A right that is missing must show before anything is pushed.
+redis.call('HDEL', ARGV[1], '')
+redis.call('HDEL', ARGV[3], '')
 local restored = 0
 local reply = { 0 }
 for i = 10, #ARGV, 4 do
