@@ -45,6 +45,7 @@ async fn a_worker_runs_what_was_sent_through_memory() {
         hostname: "celery@test".to_owned(),
         concurrency: 2,
         queues: vec!["celery".to_owned()],
+        succession: celeriac::Succession::default(),
     };
     let shutdown = Shutdown::new();
     let running = Worker::new(app.clone(), options).run(shutdown.clone());

@@ -287,12 +287,7 @@ async fn all_kinds_of_garbage_are_kept_and_what_is_behind_them_runs() {
             "{record}, expected {reason}: {shown}"
         );
         assert_eq!(message, bytes, "{shown}");
-        assert!(
-            record["worker"]
-                .as_str()
-                .expect("a node")
-                .starts_with("celery@")
-        );
+        assert!(record["worker"].as_str().expect("a node").contains("@"));
         let date = timestamp::parse(record["date"].as_str().expect("a time")).expect("ISO 8601");
         assert!((clock::now() - date).num_seconds().abs() < 600);
     }

@@ -5,7 +5,7 @@
 //! | TERM | warm: finish what runs | 0 |
 //! | first INT (Ctrl+C) | warm | 1 |
 //! | second INT, or QUIT | cold: give everything back at once | 0 |
-//! | then once more | says that it is at it | |
+//! | then once more | says that it is at it; ends a soft stop's waiting | |
 //! | and again | ends at once | 1 |
 //! | HUP, unless stdout is a terminal | warm, and then begins anew | |
 //!
@@ -94,7 +94,7 @@ impl Stopping {
         self.cold_signals += 1;
         match self.cold_signals {
             1 => (vec![LAST_NEXT], Order::Cold),
-            COLD_SIGNALS_MAX => (vec![WAITING], Order::None),
+            COLD_SIGNALS_MAX => (vec![WAITING], Order::Cold),
             _ => (vec![], Order::AtOnce),
         }
     }
@@ -243,7 +243,7 @@ mod tests {
             &[
                 (&[COLD_NEXT, WARM], Order::Warm),
                 (&[LAST_NEXT], Order::Cold),
-                (&[WAITING], Order::None),
+                (&[WAITING], Order::Cold),
                 (&[WARM], Order::None),
                 (&[], Order::AtOnce),
             ],

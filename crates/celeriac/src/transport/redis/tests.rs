@@ -453,11 +453,13 @@ async fn a_silent_connection_is_given_up() {
     world.publish(1).await;
     // Nobody hangs up: only a deadline tells.
     way.mute.store(true, Ordering::SeqCst);
-    let given_up = tokio::time::timeout(Duration::from_secs(15), behind_proxy.take(&queues(), 1));
+    let queues = queues();
+    let taking = behind_proxy.take(&queues, 1);
+    let given_up = tokio::time::timeout(Duration::from_secs(15), taking);
     assert!(matches!(given_up.await, Ok(Err(Error::Connection { .. }))));
     // The old connection stays silent for ever; a new one is not.
     way.mute.store(false, Ordering::SeqCst);
-    assert_eq!(behind_proxy.take(&queues(), 1).await.unwrap().len(), 1);
+    assert_eq!(behind_proxy.take(&queues, 1).await.unwrap().len(), 1);
 }
 
 /// A way to the server that can be disturbed.

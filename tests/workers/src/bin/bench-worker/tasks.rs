@@ -1,9 +1,7 @@
 //! The tasks that the benchmark calls, by their names there.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use celeriac::protocol::exception::TaskException;
-use celeriac::{AppBuilder, Context};
+use celeriac::{AppBuilder, Context, clock};
 use celeriac_test_workers::Sink;
 use celery::error::TaskError;
 use celery::task::TaskResult;
@@ -51,9 +49,12 @@ async fn push(key: &str, seconds: f64) -> TaskResult<()> {
     pushed.map_err(|error| raise(&error))
 }
 
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "microseconds of this century fit"
+)]
 fn now() -> f64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.unwrap_or_default().as_secs_f64()
+    clock::now().timestamp_micros() as f64 / 1e6
 }
 
 fn sink() -> std::sync::Arc<Sink> {
