@@ -82,6 +82,24 @@ impl Process {
         kill_process(pid.expect("a process id is positive"), signal).expect("the process runs");
     }
 
+    /// Sends SIGSTOP, and returns when no thread of it runs any more.
+    ///
+    /// # Panics
+    /// It has ended, or does not stop within [`PATIENCE`].
+    pub async fn stop(&self) {
+        self.signal(Signal::STOP);
+        let tasks = format!("/proc/{}/task", self.id());
+        let is_stopped = |task: std::fs::DirEntry| {
+            let status = std::fs::read_to_string(task.path().join("status")).unwrap_or_default();
+            status.contains("State:\tT")
+        };
+        eventually("the process stops", PATIENCE, async || {
+            let mut tasks = std::fs::read_dir(&tasks).expect("it is there").flatten();
+            tasks.all(is_stopped).then_some(())
+        })
+        .await;
+    }
+
     /// Ends it with SIGKILL, and waits for its end.
     ///
     /// # Panics

@@ -183,7 +183,7 @@ fn an_address_that_cannot_be_used_is_shown_without_its_password() {
         check(
             line,
             ("CELERY_BROKER_URL", "foo://:geheim@host/0"),
-            "invalid broker URL foo://:**@host/0: scheme \"foo\" is not supported; use redis://",
+            "invalid broker URL foo://:**@host/0: scheme \"foo\" is not supported; use redis://, rediss://, redis+socket:// or sentinel://",
         );
     }
     for line in ["db migrate", "-A worker.tasks worker"] {

@@ -140,7 +140,7 @@ async fn a_worker_that_was_asleep_settles_nothing_that_another_has_taken_over() 
     let options = SendOptions::default();
     results.push(fleet.send("proj.echo", Vec::new(), options).await);
     says_times(&mut asleep, "received", 5).await;
-    asleep.signal(Signal::STOP);
+    asleep.stop().await;
     gate.open();
     let awake = fleet.worker("awake").await;
     for result in &results {

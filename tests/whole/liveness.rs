@@ -65,7 +65,7 @@ async fn a_worker_that_wakes_up_lets_go_of_what_was_taken_over() {
     asleep.says("received").await;
     let mut awake = fleet.worker("awake").await;
     tokio::time::sleep(Duration::from_secs(3)).await;
-    asleep.signal(Signal::STOP);
+    asleep.stop().await;
     awake.says("received").await;
     asleep.signal(Signal::CONT);
     asleep.says("was taken over by another worker").await;

@@ -45,8 +45,7 @@ impl World {
             let words: Vec<&str> = line.split(' ').collect();
             world.run::<()>(&words).await.expect("Redis takes the line");
         }
-        let settings =
-            "[broker_transport_options]\nvisibility_timeout = 5\nunacked_restore_interval = 1\n";
+        let settings = "[broker_transport_options]\nunacked_restore_interval = 1\n";
         fs::write(world.directory.path().join("celeriac.toml"), settings)
             .expect("it can be written");
         world
@@ -141,8 +140,9 @@ async fn a_worker_needs_no_other_right_than_the_documented_ones() {
     world.run::<()>(&theirs).await.expect("it runs");
     let index = ["ZADD", "unacked_index", "1", "theirs"];
     world.run::<()>(&index).await.expect("it runs");
-    let worker = world.worker().await;
+    let mut worker = world.worker().await;
     world.runs(&sent).await;
+    worker.says("which is dead").await;
     world.comes_to((0, 0)).await;
 
     // Rubbish goes to the dead letters.

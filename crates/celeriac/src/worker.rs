@@ -213,7 +213,7 @@ impl Worker {
             hostname: self.options.hostname.clone(),
             queues: self.options.queues.clone(),
             concurrency: self.options.concurrency,
-            prefetch: settings.worker_prefetch_multiplier * self.options.concurrency,
+            prefetch: settings.worker_prefetch_multiplier * self.options.concurrency.max(1),
             shutdown: shutdown.clone(),
         };
         let (listening, listens) = oneshot::channel();
@@ -255,10 +255,13 @@ impl Running {
         self.released.cancel();
         self.tracker.close();
         self.tracker.wait().await;
-        if let Err(error) = self.app.transport().leave().await {
+        let (given_back, left) = self.held.totals();
+        // With something left behind, it is to be noticed that this worker is silent.
+        if left == 0
+            && let Err(error) = self.app.transport().leave().await
+        {
             log::debug!("could not say goodbye: {error}");
         }
-        let (given_back, left) = self.held.totals();
         log::info!(
             "Stopped: {ran} task(s) have run, {given_back} message(s) were given back, {left} stay in unacked"
         );

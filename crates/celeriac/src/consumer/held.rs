@@ -5,7 +5,7 @@
 //! message is held, and renewed.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,8 @@ pub(crate) struct Held {
     claims: Arc<Mutex<HashMap<String, Claim>>>,
     /// When everything that is held was last known to be ours.
     confirmed: Arc<Mutex<Instant>>,
+    /// Others have taken us for dead, and not every claim has been asked for since.
+    is_shaken: Arc<AtomicBool>,
     totals: Arc<Totals>,
 }
 
@@ -67,8 +69,28 @@ impl Held {
             patience,
             claims: Arc::default(),
             confirmed: Arc::new(Mutex::new(Instant::now())),
+            is_shaken: Arc::default(),
             totals: Arc::default(),
         }
+    }
+
+    /// Takes note of a beat that was answered. Where others have taken us for dead before it, each claim is asked for.
+    ///
+    /// # Errors
+    /// The broker is away; it is asked after the next beat.
+    pub(crate) async fn answered(&self, asked: Instant, is_unbroken: bool) -> Result<(), Error> {
+        if !is_unbroken {
+            self.is_shaken.store(true, Ordering::Relaxed);
+        }
+        if self.is_shaken.load(Ordering::Relaxed) {
+            self.renew().await?;
+            self.is_shaken.store(false, Ordering::Relaxed);
+        }
+        *self
+            .confirmed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = asked;
+        Ok(())
     }
 
     /// How many messages were given back, and how many had to be left in `unacked`.
@@ -80,14 +102,6 @@ impl Held {
     /// For how long to try what the broker does not take.
     pub(crate) fn patience(&self) -> &Patience {
         &self.patience
-    }
-
-    /// Takes note of an answered beat: at this time nobody had taken us for dead.
-    pub(crate) fn confirm(&self, at: Instant) {
-        *self
-            .confirmed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = at;
     }
 
     /// Takes note of a delivery. The token is cancelled when another worker takes it over.
@@ -127,6 +141,7 @@ impl Held {
     pub(crate) fn let_go(&self, tag: Option<&str>) {
         if let Some(tag) = tag {
             self.claims().remove(tag);
+            self.totals.left.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -196,10 +211,12 @@ impl Held {
         let mut backoff = Backoff::new();
         let mut is_first = true;
         let settled = loop {
+            let before = deliveries.len();
             deliveries.retain(|delivery| self.begin_settling(delivery.tag()));
             let count = deliveries.len();
             if deliveries.is_empty() {
-                break 0;
+                // Gone from the broker meanwhile: most likely by the try before, whose answer was lost.
+                break if is_first { 0 } else { before };
             }
             match self.settle_once(deliveries, settlement).await {
                 Ok(settled) if is_first => break settled,

@@ -40,6 +40,9 @@ const RETRY_LONGEST: Duration = Duration::from_secs(30);
 /// The longest time without looking whether the broker is back.
 const LOOK_AGAIN: Duration = Duration::from_secs(4);
 
+/// How long a stop may wait for the broker to hear that another worker is to watch.
+const GOODBYE_MAX: Duration = Duration::from_secs(1);
+
 /// What is added to the wait after each take that failed.
 const FAILURE_STEP: Duration = Duration::from_secs(1);
 
@@ -170,6 +173,9 @@ impl Consumer {
                 self.pause_between_failures().await;
             }
         }
+        // Whoever watches for the others does so no more. A broker that is away must not hold up the stop.
+        let stood_down = self.app.transport().stand_down(&self.queues);
+        tokio::time::timeout(GOODBYE_MAX, stood_down).await.ok();
         Ok(())
     }
 
@@ -250,6 +256,9 @@ impl Consumer {
             self.held.requeue(late, QueueEnd::Front).await;
             if is_drained {
                 self.wait_for_more().await?;
+            } else if self.prefetch.available_permits() == 0 {
+                // The rest of a burst is not for us: somebody else is to look.
+                transport.stand_down(&self.queues).await?;
             }
         }
         Ok(())
@@ -259,7 +268,8 @@ impl Consumer {
     /// that has a free one.
     async fn wait_for_more(&mut self) -> Result<(), Error> {
         let transport = Arc::clone(self.app.transport());
-        let is_lent_out = self.slots.stay_busy().await && transport.stand_down().await?;
+        let is_lent_out =
+            self.slots.stay_busy().await && transport.stand_down(&self.queues).await?;
         tokio::select! {
             // cancel-safe, all: they only wait
             () = self.shutdown.stopping().cancelled() => {}

@@ -38,10 +38,7 @@ const LOOK_MAX: Duration = BEAT.saturating_mul(2);
 pub(crate) async fn beat(app: &App, held: &Held) -> Result<Beats, Error> {
     let asked = Instant::now();
     let beats = app.transport().beat().await?;
-    if !beats.is_unbroken {
-        held.renew().await?;
-    }
-    held.confirm(asked);
+    held.answered(asked, beats.is_unbroken).await?;
     Ok(beats)
 }
 
@@ -54,6 +51,7 @@ pub(crate) async fn watch(
 ) {
     let mut watch = Watch::default();
     loop {
+        let mut wait = BEAT;
         match beat(&app, &held).await {
             Ok(beats) => {
                 let dead = watch.look(&beats, Instant::now());
@@ -62,7 +60,7 @@ pub(crate) async fn watch(
                 let known = std::mem::take(&mut predecessors);
                 let known = known.into_iter().map(|worker| (worker.to_string(), None));
                 for (worker, beat) in known.chain(dead).collect::<Vec<_>>() {
-                    if !take_over(&app, &worker, beat).await && beat.is_none() {
+                    if !take_over(&app, &held, &worker, beat).await && beat.is_none() {
                         predecessors.extend(Uuid::parse_str(&worker));
                     }
                 }
@@ -70,25 +68,41 @@ pub(crate) async fn watch(
             Err(error) => {
                 log::debug!("could not say that this worker lives: {error}");
                 watch = Watch::default();
+                // One connection has failed, and the others go on watching: there is no time to lose.
+                wait = BEAT / 5;
             }
         }
-        if !pause(BEAT, &end).await {
+        if !pause(wait, &end).await {
             return;
         }
     }
 }
 
 /// `false`: it is to be tried again with the next beat.
-async fn take_over(app: &App, worker: &str, beat: Option<i64>) -> bool {
-    match app.transport().take_over(worker, beat).await {
+async fn take_over(app: &App, held: &Held, worker: &str, number: Option<i64>) -> bool {
+    let mut taking = app.transport().take_over(worker, number);
+    let taken = loop {
+        tokio::select! {
+            taken = &mut taking => break taken,
+            // A dead worker may have held many thousands: meanwhile nobody must take us for dead.
+            () = tokio::time::sleep(BEAT) => {
+                beat(app, held).await.ok();
+            }
+        }
+    };
+    match taken {
         Ok(Some(count)) => {
-            log::info!("Restored {count} message(s) of worker {worker}, which is dead");
+            if count > 0 {
+                log::info!("Restored {count} message(s) of worker {worker}, which is dead");
+            }
             true
         }
         // Another worker is at it.
         Ok(None) => false,
         Err(error) => {
-            log::debug!("could not take over from worker {worker}: {error}");
+            if held.patience().is_worth_mentioning() {
+                log::warn!("cannot take over from worker {worker}, which is dead: {error}");
+            }
             false
         }
     }

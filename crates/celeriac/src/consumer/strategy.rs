@@ -104,6 +104,9 @@ impl Strategy {
             cancelled,
             deaths,
         } = arrival;
+        if self.outlets.ready.stopping.is_cancelled() {
+            return Some(delivery);
+        }
         let (message, eta, is_redelivered) = match decoded {
             Ok(decoded) => decoded,
             Err(error) => {

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::{Control, conf, process};
+use crate::app::settings::mask_url;
 use crate::state::Stage;
 
 /// `broker_connection_timeout`, which is fixed here.
@@ -48,7 +49,8 @@ impl Control {
     /// Where the broker is. No password is in it.
     fn broker(&self) -> Value {
         let settings = self.app.settings();
-        let url = Url::parse(&settings.broker_url).ok();
+        // A list of sentinels is no URL: masked, nothing in it can come to light in the wrong field.
+        let url = Url::parse(&mask_url(&settings.broker_url)).ok();
         let url = url.as_ref();
         let user = url.map(Url::username).filter(|user| !user.is_empty());
         let database = url.map(|url| url.path().trim_start_matches('/'));

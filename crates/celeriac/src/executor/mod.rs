@@ -119,17 +119,23 @@ impl Executor {
         }
         let cancelled = request.context().cancelled().clone();
         let acknowledge = async {
-            if let Some(delivery) = early
-                && !self.held.ack(delivery).await
-            {
+            let is_ours = match early {
+                Some(delivery) => self.held.ack(delivery).await,
+                None => true,
+            };
+            if !is_ours {
                 cancelled.cancel();
             }
+            is_ours
         };
         let started = Instant::now();
         // Beside the run, as a pool's child has begun when Celery's main process acknowledges.
-        let (outcome, ()) = tokio::join!(self.begin(&mut request), acknowledge);
+        let (outcome, is_ours) = tokio::join!(self.begin(&mut request), acknowledge);
         if request.end() {
             return self.terminated(request).await;
+        }
+        if !is_ours {
+            return request.subject().lost();
         }
         match outcome {
             Some(outcome) => self.settle(request, outcome, started.elapsed()).await,
@@ -143,17 +149,18 @@ impl Executor {
 
     /// A suspect waits until nothing else runs, and nothing else starts meanwhile. `None`: a stop came first.
     async fn company(&self, request: &Request) -> Option<Company> {
-        if !request.is_suspect() {
-            return Some(Company::Shared(
-                Arc::clone(&self.company).read_owned().await,
-            ));
-        }
-        let alone = Arc::clone(&self.company).write_owned().await;
+        let company = Arc::clone(&self.company);
+        let company = match request.is_suspect() {
+            true => Company::Alone(company.write_owned().await),
+            false => Company::Shared(company.read_owned().await),
+        };
         if self.stopping.is_cancelled() {
             return None;
         }
-        request.subject().runs_alone();
-        Some(Company::Alone(alone))
+        if request.is_suspect() {
+            request.subject().runs_alone();
+        }
+        Some(company)
     }
 
     /// From now on the death of this worker counts against the message (promise M5).

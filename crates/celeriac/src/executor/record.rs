@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::{Executor, Request};
 use crate::backoff::Backoff;
 use crate::clock;
+use crate::log_lines::shown;
 
 impl Executor {
     /// Stores until the backend has it; `false` when a stop came first. Where results are ignored,
@@ -78,7 +79,7 @@ impl Executor {
             if self.patience.is_worth_mentioning() {
                 log::warn!(
                     "cannot store the result of {}, trying again: {error}",
-                    meta.task_id
+                    shown(&meta.task_id)
                 );
             }
             if !backoff.wait(&self.patience).await {

@@ -225,7 +225,7 @@ impl Executor {
                 if self.patience.is_worth_mentioning() {
                     log::warn!(
                         "cannot send {} to the broker, trying again: {error}",
-                        message.headers.task
+                        log_lines::shown(&message.headers.task)
                     );
                 }
                 if !backoff.wait(&self.patience).await {

@@ -13,6 +13,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use celeriac_protocol::binding::priority_step;
 use celeriac_protocol::envelope::Envelope;
+use serde_json::value::RawValue;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -156,7 +157,7 @@ impl Transport for MemoryTransport {
     }
 
     /// Whoever waits is woken by every push.
-    async fn stand_down(&self) -> Result<bool, Error> {
+    async fn stand_down(&self, _queues: &[String]) -> Result<bool, Error> {
         Ok(false)
     }
 
@@ -422,10 +423,10 @@ fn redelivered(raw: &[u8]) -> (i64, String, Vec<u8>) {
     (priority, id, envelope.to_json().into_bytes())
 }
 
-/// What may be claimed; the same look as that of `redis/scripts/take.lua`.
+/// What may be claimed. Counterpart: `redis/scripts/refusal.lua`.
 fn is_object(raw: &[u8]) -> bool {
-    let raw = raw.trim_ascii();
-    raw.starts_with(b"{") && raw.ends_with(b"}")
+    let is_json = serde_json::from_slice::<&RawValue>(raw).is_ok();
+    is_json && raw.trim_ascii_start().starts_with(b"{")
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -165,7 +165,7 @@ pub trait Transport: Send + Sync + std::fmt::Debug {
     ///
     /// # Errors
     /// The broker is away.
-    async fn stand_down(&self) -> Result<bool, Error>;
+    async fn stand_down(&self, queues: &[String]) -> Result<bool, Error>;
 
     /// Settles: the messages are done. Returns how many were still ours; another worker has the others.
     ///

@@ -55,14 +55,14 @@ impl Keys {
         self.beside_unacked("takeover")
     }
 
-    /// Who watches the lists for the others.
-    pub(crate) fn lookout(&self) -> String {
-        self.beside_unacked("lookout")
+    /// Who watches the lists of these queues for the others.
+    pub(crate) fn lookout(&self, queues: &[String]) -> String {
+        self.beside_unacked(&format!("lookout.{}", in_one_word(queues)))
     }
 
     /// The list whose token calls the next one to watch.
-    pub(crate) fn relief(&self) -> String {
-        self.beside_unacked("relief")
+    pub(crate) fn relief(&self, queues: &[String]) -> String {
+        self.beside_unacked(&format!("relief.{}", in_one_word(queues)))
     }
 
     /// What is ours stands beside what is kombu's: workers that share `unacked` share this too.
@@ -143,6 +143,13 @@ impl Keys {
     fn prefixed(&self, name: &str) -> String {
         format!("{}{name}", self.options.global_keyprefix)
     }
+}
+
+/// The same for workers that take from the same queues.
+fn in_one_word(queues: &[String]) -> String {
+    let mut sorted = queues.to_vec();
+    sorted.sort_unstable();
+    sorted.join(",")
 }
 
 #[cfg(test)]

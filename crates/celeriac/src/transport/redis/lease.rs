@@ -55,6 +55,13 @@ impl RedisTransport {
     }
 
     pub(super) async fn say_goodbye(&self) -> Result<(), Error> {
+        let has_doubtful = {
+            let claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+            claims.has_doubtful()
+        };
+        if has_doubtful {
+            return Ok(());
+        }
         let mut remove = redis::cmd("HDEL");
         remove.arg(self.keys.workers()).arg(self.worker());
         self.commands.ask(&remove).await

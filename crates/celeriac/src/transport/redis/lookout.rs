@@ -12,9 +12,9 @@
 //!
 //! Counterpart: `Channel._brpop_start` in `kombu/transport/redis.py`, where the BRPOP that waits takes the message as well.
 
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{LazyLock, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use redis::Script;
 use tokio::sync::Notify;
@@ -43,6 +43,8 @@ static RELIEVE: LazyLock<Script> =
 pub(super) struct Post {
     is_lookout: AtomicBool,
     has_neighbours: AtomicBool,
+    /// When the lease was last looked after.
+    kept: Mutex<Option<Instant>>,
 }
 
 impl Post {
@@ -53,6 +55,18 @@ impl Post {
 
     fn watches(&self) -> bool {
         !self.has_neighbours.load(Ordering::Relaxed) || self.is_lookout.load(Ordering::Relaxed)
+    }
+
+    /// Whether the lease is to be looked after, also where pushes leave no time to do so.
+    fn is_due(&self) -> bool {
+        let kept = *self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        self.has_neighbours.load(Ordering::Relaxed)
+            && kept.is_none_or(|kept| kept.elapsed() >= LOOK_INTERVAL)
+    }
+
+    fn keep(&self, is_lookout: bool) {
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        self.is_lookout.store(is_lookout, Ordering::Relaxed);
     }
 }
 
@@ -69,22 +83,26 @@ impl RedisTransport {
     async fn wait_on_post(&self, queues: &[String], wake: &Notify) -> Result<(), Error> {
         loop {
             if self.post.watches() {
+                if self.post.is_due() && !self.keep_post(queues).await? {
+                    continue;
+                }
                 let woken = tokio::time::timeout(LOOK_INTERVAL, wake.notified()).await;
                 // The read arms the lists again, and shows that the connection lives.
                 if woken.is_ok() || self.look(&self.taker, queues).await? {
                     return Ok(());
                 }
-                self.keep_post().await?;
             } else {
                 // A new lookout takes first, which arms the lists.
-                if self.keep_post().await? {
+                if self.keep_post(queues).await? {
                     return Ok(());
                 }
                 let mut fetch = redis::cmd("BRPOP");
-                fetch.arg(self.keys.relief()).arg(LOOK_INTERVAL.as_secs());
+                fetch
+                    .arg(self.keys.relief(queues))
+                    .arg(LOOK_INTERVAL.as_secs());
                 let token: Option<(String, String)> = self.waiter.ask(&fetch).await?;
                 if token.is_some() {
-                    return self.take_post().await;
+                    return self.take_post(queues).await;
                 }
                 if self.look(&self.commands, queues).await? {
                     return Ok(());
@@ -104,32 +122,35 @@ impl RedisTransport {
     }
 
     /// Renews the lease, or takes the post that nobody holds; `false`: somebody else is the lookout.
-    async fn keep_post(&self) -> Result<bool, Error> {
+    async fn keep_post(&self, queues: &[String]) -> Result<bool, Error> {
         if !self.post.has_neighbours.load(Ordering::Relaxed) {
             return Ok(true);
         }
         let worker = self.worker();
         let mut get = redis::cmd("GET");
-        let holder: Option<String> = self.commands.ask(get.arg(self.keys.lookout())).await?;
+        let holder: Option<String> = self
+            .commands
+            .ask(get.arg(self.keys.lookout(queues)))
+            .await?;
         let is_ours = holder.is_none_or(|holder| holder == worker);
         if is_ours {
-            self.write_lease(&worker).await?;
+            self.write_lease(&worker, queues).await?;
         }
-        self.post.is_lookout.store(is_ours, Ordering::Relaxed);
+        self.post.keep(is_ours);
         Ok(is_ours)
     }
 
     /// Has fetched the token of the one before.
-    async fn take_post(&self) -> Result<(), Error> {
-        self.write_lease(&self.worker()).await?;
-        self.post.is_lookout.store(true, Ordering::Relaxed);
+    async fn take_post(&self, queues: &[String]) -> Result<(), Error> {
+        self.write_lease(&self.worker(), queues).await?;
+        self.post.keep(true);
         Ok(())
     }
 
-    async fn write_lease(&self, worker: &str) -> Result<(), Error> {
+    async fn write_lease(&self, worker: &str, queues: &[String]) -> Result<(), Error> {
         let mut lease = redis::cmd("SET");
         lease
-            .arg(self.keys.lookout())
+            .arg(self.keys.lookout(queues))
             .arg(worker)
             .arg("EX")
             .arg(LEASE.as_secs());
@@ -137,15 +158,15 @@ impl RedisTransport {
     }
 
     /// Has no free slot left: another one is to watch.
-    pub(super) async fn step_down(&self) -> Result<bool, Error> {
+    pub(super) async fn step_down(&self, queues: &[String]) -> Result<bool, Error> {
         if !self.post.has_neighbours.load(Ordering::Relaxed) {
             return Ok(false);
         }
         if self.post.is_lookout.swap(false, Ordering::Relaxed) {
             let mut relieve = RELIEVE.prepare_invoke();
             relieve
-                .arg(self.keys.lookout())
-                .arg(self.keys.relief())
+                .arg(self.keys.lookout(queues))
+                .arg(self.keys.relief(queues))
                 .arg(self.worker())
                 .arg(LEASE.as_secs());
             self.commands.ask::<()>(&relieve).await?;

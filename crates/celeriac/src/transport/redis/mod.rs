@@ -150,8 +150,8 @@ impl Transport for RedisTransport {
         self.wait(queues, &self.wake).await;
     }
 
-    async fn stand_down(&self) -> Result<bool, Error> {
-        self.step_down().await
+    async fn stand_down(&self, queues: &[String]) -> Result<bool, Error> {
+        self.step_down(queues).await
     }
 
     async fn ack(&self, deliveries: Vec<Delivery>) -> Result<usize, Unsettled> {

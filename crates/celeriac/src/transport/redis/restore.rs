@@ -43,6 +43,13 @@ static FORGET: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
+/// Removes the marks of a worker that is still declared dead.
+static UNMARK: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "if redis.call('HGET', ARGV[1], ARGV[2]) == ARGV[3] then redis.call('HDEL', ARGV[4], unpack(ARGV, 5)) end",
+    )
+});
+
 /// The number of a worker that was declared dead. One that lives all the same counts it up with its next beat: what is
 /// not given back by then stays its own, and it sees that its number is another.
 const DEAD: i64 = -1;
@@ -158,9 +165,14 @@ impl RedisTransport {
         }
         // Marks whose message has gone another way.
         let marks = self.scan("HSCAN", &self.keys.started(), worker).await?;
-        if !marks.is_empty() {
-            let mut remove = redis::cmd("HDEL");
-            remove.arg(self.keys.started()).arg(marks);
+        for marks in marks.chunks(SCAN_COUNT) {
+            let mut remove = UNMARK.prepare_invoke();
+            remove
+                .arg(self.keys.workers())
+                .arg(worker)
+                .arg(DEAD)
+                .arg(self.keys.started())
+                .arg(marks);
             self.commands.ask::<()>(&remove).await?;
         }
         // Last, so that another one begins again where this one is killed.

@@ -5,7 +5,9 @@
 //!
 //! Counterpart: `Channel._brpop_read` and `QoS.append` in `kombu/transport/redis.py`.
 
+use std::collections::HashSet;
 use std::sync::{LazyLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use redis::{FromRedisValue, Script, Value};
 use uuid::Uuid;
@@ -22,6 +24,12 @@ static TAKE: LazyLock<Script> = LazyLock::new(|| {
     ))
 });
 
+/// A take whose reply was lost may be done by the server for so long: it was on its way.
+const LATE_MAX: Duration = Duration::from_secs(60);
+
+/// How often its claims are asked for meanwhile.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+
 /// The claims that this transport makes.
 #[derive(Debug)]
 pub(super) struct Claims {
@@ -30,9 +38,29 @@ pub(super) struct Claims {
     /// How often we have said that we live, as the server counted it last.
     pub(super) beat: Option<i64>,
     next: u64,
-    /// Numbers that a take without a reply may have used.
-    doubtful: Vec<std::ops::Range<u64>>,
+    /// Takes without a reply.
+    doubtful: Vec<Doubtful>,
     cycle: Cycle,
+}
+
+/// Numbers that a take may have used.
+#[derive(Debug)]
+struct Doubtful {
+    numbers: Vec<u64>,
+    since: Instant,
+    asked: Option<Instant>,
+    /// It may still be on its way to the server.
+    may_come_late: bool,
+}
+
+impl Doubtful {
+    fn is_due(&self) -> bool {
+        self.asked.is_none_or(|asked| asked.elapsed() >= ASK_AGAIN)
+    }
+
+    fn is_open(&self) -> bool {
+        self.may_come_late && self.since.elapsed() < LATE_MAX
+    }
 }
 
 impl Claims {
@@ -40,10 +68,16 @@ impl Claims {
         Self {
             worker: Uuid::new_v4().to_string(),
             beat: None,
-            next: 0,
+            // Not from 0: a worker that is started again under its old name may have left claims behind.
+            next: rand::random_range(0..1 << 38),
             doubtful: Vec::new(),
             cycle: Cycle::new(strategy),
         }
+    }
+
+    /// Whether there may be claims of ours that we do not know.
+    pub(super) fn has_doubtful(&self) -> bool {
+        !self.doubtful.is_empty()
     }
 
     fn tag(&self, number: u64) -> String {
@@ -77,11 +111,16 @@ impl RedisTransport {
         match self.run_take(&queues, room, numbers.start).await {
             Ok(taken) => deliveries.extend(taken),
             Err(error) => {
-                // The script may have run although its reply did not come.
-                if error.is_connection() {
-                    let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
-                    claims.doubtful.push(numbers);
-                }
+                // The script may have run although its reply did not come, and may have taken from one list before
+                // another one has refused.
+                let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+                claims.doubtful.push(Doubtful {
+                    numbers: numbers.collect(),
+                    since: Instant::now(),
+                    asked: None,
+                    may_come_late: error.is_connection(),
+                });
+                drop(claims);
                 if deliveries.is_empty() {
                     return Err(error);
                 }
@@ -137,25 +176,47 @@ impl RedisTransport {
     /// Asks for the claims of takes whose reply never came.
     async fn recover_doubtful(&self) -> Result<Vec<Delivery>, Error> {
         let tags: Vec<String> = {
-            let claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
-            let numbers = claims.doubtful.iter().cloned().flatten();
-            numbers.map(|number| claims.tag(number)).collect()
+            let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut numbers = Vec::new();
+            for doubtful in claims.doubtful.iter_mut().filter(|one| one.is_due()) {
+                doubtful.asked = Some(Instant::now());
+                numbers.extend_from_slice(&doubtful.numbers);
+            }
+            numbers
+                .into_iter()
+                .map(|number| claims.tag(number))
+                .collect()
         };
         if tags.is_empty() {
             return Ok(Vec::new());
         }
         let mut find = redis::cmd("HMGET");
         find.arg(self.keys.unacked()).arg(&tags);
-        let records: Vec<Option<Vec<u8>>> = self.commands.ask(&find).await?;
-        let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
-        claims.doubtful.clear();
+        let records: Vec<Option<Vec<u8>>> = match self.commands.ask(&find).await {
+            Ok(records) => records,
+            Err(error) => {
+                let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+                claims.doubtful.iter_mut().for_each(|one| one.asked = None);
+                return Err(error);
+            }
+        };
         let found = tags.into_iter().zip(records);
-        Ok(found
+        let found: Vec<Delivery> = found
             .filter_map(|(tag, record)| {
                 let record = super::restore::Record::parse(&record?)?;
                 Some(Delivery::new(tag, record.routing_key, record.message))
             })
-            .collect())
+            .collect();
+        let known: HashSet<&str> = found.iter().map(Delivery::tag).collect();
+        let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut doubtful = std::mem::take(&mut claims.doubtful);
+        for one in &mut doubtful {
+            one.numbers
+                .retain(|number| !known.contains(claims.tag(*number).as_str()));
+        }
+        doubtful.retain(|one| one.asked.is_none() || one.is_open());
+        claims.doubtful = doubtful;
+        Ok(found)
     }
 }
 

@@ -387,6 +387,63 @@ async fn a_push_wakes_a_worker_that_waits() {
 }
 
 #[tokio::test]
+async fn a_worker_that_stands_down_wakes_the_next_one() {
+    let world = World::new().await;
+    let other = RedisTransport::new(&broker_url(), &world.options).unwrap();
+    let queues = queues();
+    // They have heard of each other; the first one to wait watches.
+    for transport in [&world.transport, &other, &world.transport] {
+        transport.beat().await.unwrap();
+        assert!(transport.take(&queues, 1).await.unwrap().is_empty());
+    }
+    tokio::join!(world.transport.woken(&queues), async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        world.publish(2).await;
+    });
+    let waiting = std::time::Instant::now();
+    tokio::join!(other.woken(&queues), async {
+        assert_eq!(world.take(1).await.len(), 1);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert!(world.transport.stand_down(&queues).await.unwrap());
+    });
+    // Without being called it would look after five seconds.
+    assert!(
+        waiting.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        waiting.elapsed()
+    );
+    assert_eq!(other.take(&queues, 1).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn workers_with_other_queues_watch_their_own() {
+    let world = World::new().await;
+    let other = RedisTransport::new(&broker_url(), &world.options).unwrap();
+    let others_queues = ["other".to_owned()];
+    for _ in 0..2 {
+        world.transport.beat().await.unwrap();
+        other.beat().await.unwrap();
+    }
+    // Each is the lookout of its own queues.
+    world.transport.woken(&queues()).await;
+    other.woken(&others_queues).await;
+    assert!(other.take(&others_queues, 1).await.unwrap().is_empty());
+    let waiting = std::time::Instant::now();
+    tokio::join!(other.woken(&others_queues), async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let envelope = envelope(0);
+        let pushed = world.transport.publish("other", 0, &envelope);
+        pushed.await.unwrap();
+    });
+    assert!(
+        waiting.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        waiting.elapsed()
+    );
+    assert_eq!(other.take(&others_queues, 1).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn without_tracking_a_push_wakes_too() {
     let mut world = World::new().await;
     let name = Uuid::new_v4().simple().to_string();

@@ -3,6 +3,8 @@
 -- ARGV     1 unacked  2 unacked_index  3 started  4 deaths  5 unknown  6 claim  7 id
 --          8 dead-letter list  9 head of the record  10 reason  11 bytes of the message  12 how many are kept
 -- Returns  the ids of dead letters that fell off
+-- A right that is missing must show before anything is kept: it would be kept again with every try.
+redis.call('HDEL', ARGV[1], '')
 local fallen = {}
 local held = redis.call('HGET', ARGV[1], ARGV[6])
 if held then

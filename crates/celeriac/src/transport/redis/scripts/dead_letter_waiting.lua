@@ -8,6 +8,8 @@ local reason = message and refusal(message, tonumber(ARGV[2]))
 if not reason then
   return {}
 end
+-- Whoever may not remove must not keep.
+redis.call('RPOP', ARGV[1], 0)
 local fallen = keep_dead(ARGV[3], ARGV[4], reason, message, tonumber(ARGV[5]))
 redis.call('RPOP', ARGV[1])
 return { reason, #message, fallen }

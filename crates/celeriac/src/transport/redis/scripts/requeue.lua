@@ -6,14 +6,21 @@
 -- Whoever may not remove must not push: it would push again with every try.
 redis.call('HDEL', ARGV[1], '')
 
-local pushed = 0
+local pushed, refused = 0, nil
 for i = 5, #ARGV, 3 do
   if redis.call('HEXISTS', ARGV[1], ARGV[i]) == 1 then
-    redis.call(ARGV[4], ARGV[i + 1], ARGV[i + 2])
-    redis.call('HDEL', ARGV[1], ARGV[i])
-    pushed = pushed + 1
+    local done = redis.pcall(ARGV[4], ARGV[i + 1], ARGV[i + 2])
+    if type(done) == 'table' and done.err then
+      -- It stays claimed; a key of another type must not hold up the others.
+      refused = done.err
+    else
+      redis.call('HDEL', ARGV[1], ARGV[i])
+      pushed = pushed + 1
+    end
   end
-  redis.call('ZREM', ARGV[2], ARGV[i])
-  redis.call('HDEL', ARGV[3], ARGV[i])
+  if redis.call('HEXISTS', ARGV[1], ARGV[i]) == 0 then
+    redis.call('ZREM', ARGV[2], ARGV[i])
+    redis.call('HDEL', ARGV[3], ARGV[i])
+  end
 end
-return pushed
+return refused and redis.error_reply(refused) or pushed

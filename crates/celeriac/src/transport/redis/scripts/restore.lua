@@ -36,10 +36,13 @@ for i = 10, #ARGV, 4 do
     if deaths >= tonumber(ARGV[8]) then
       reply[#reply + 1] = claim
     else
-      redis.call('RPUSH', list, message)
-      redis.call('HDEL', ARGV[1], claim)
-      redis.call('ZREM', ARGV[2], claim)
-      restored = restored + 1
+      -- A list that cannot be pushed to (a key of another type) must not hold up the others.
+      local pushed = redis.pcall('RPUSH', list, message)
+      if not (type(pushed) == 'table' and pushed.err) then
+        redis.call('HDEL', ARGV[1], claim)
+        redis.call('ZREM', ARGV[2], claim)
+        restored = restored + 1
+      end
     end
   end
 end

@@ -73,6 +73,7 @@ end
 
 -- Our own pops have disarmed the lists they touched; this read arms all of them again.
 if taken < want then
-  redis.call('EXISTS', unpack(KEYS))
+  -- What is taken is ours by now: a right that is missing here must not hide it.
+  redis.pcall('EXISTS', unpack(KEYS))
 end
 return reply
