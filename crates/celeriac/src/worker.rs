@@ -99,12 +99,13 @@ impl Worker {
             self.app.transport().identify(worker);
         }
         let (requests, incoming) = mpsc::channel(CHANNEL_CAPACITY);
+        let (busy, free) = watch::channel(0);
         let ready = ReadySender {
             requests,
+            busy: busy.clone(),
             stopping: shutdown.stopping().clone(),
         };
         let (timed, timed_incoming) = mpsc::channel(CHANNEL_CAPACITY);
-        let (busy, free) = watch::channel(0);
         let running = self.start(&shutdown, busy, incoming, ready.clone(), timed_incoming);
         self.remember_and_listen(&running, &state, &shutdown).await;
         let consumer = Consumer::new(

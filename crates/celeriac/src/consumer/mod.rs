@@ -68,7 +68,7 @@ const BUSY: Duration = Duration::from_millis(5);
 /// How often a worker without a free slot looks for messages while others may take them.
 const FULL_LOOK: Duration = Duration::from_secs(5);
 
-/// How many slots are busy, of how many.
+/// How many requests the slots have, of how many they can run.
 #[derive(Debug, Clone)]
 pub(crate) struct Slots {
     pub(crate) busy: watch::Receiver<usize>,
@@ -104,6 +104,8 @@ pub(crate) struct Outlets {
 #[derive(Debug, Clone)]
 pub(crate) struct ReadySender {
     pub(crate) requests: mpsc::Sender<Request>,
+    /// How many requests the slots have, and have before them: counted up here, and down by the slot that is done.
+    pub(crate) busy: watch::Sender<usize>,
     pub(crate) stopping: CancellationToken,
 }
 
@@ -118,6 +120,7 @@ impl ReadySender {
         };
         match place {
             Some(place) => {
+                self.busy.send_modify(|busy| *busy += 1);
                 place.send(request);
                 Ok(())
             }

@@ -53,7 +53,7 @@ pub(crate) struct Executor {
     pub(crate) patience: Patience,
     /// Held by all that run; by a suspect alone.
     pub(crate) company: Arc<RwLock<()>>,
-    /// How many slots have something to run.
+    /// How many requests the slots have, and have before them.
     pub(crate) busy: watch::Sender<usize>,
 }
 
@@ -70,7 +70,6 @@ impl Executor {
         while let Some(request) = self.next(&ready).await {
             let name = log_lines::slot_name(slot);
             let (subject, tag) = (request.subject(), request.tag());
-            self.busy.send_modify(|busy| *busy += 1);
             let execution = AssertUnwindSafe(self.execute(request)).catch_unwind();
             // The task's own panics are caught further in: this one is ours, and must not cost the slot.
             if let Err(panic) = log_lines::in_process(name, execution).await {
