@@ -222,7 +222,7 @@ pub trait Transport: Send + Sync + std::fmt::Debug {
     async fn leave(&self) -> Result<(), Error>;
 
     /// Puts back what a dead worker held, if its number still is `beat` (`None`: whatever it is). Starts that its death
-    /// has ended are counted; at [`MAX_DEATHS`] a message goes to the dead letters. Returns how many messages went
+    /// has ended are counted; at three a message goes to the dead letters. Returns how many messages went
     /// back; `None`: another worker is giving back right now.
     ///
     /// # Errors
