@@ -235,6 +235,31 @@ async fn a_message_goes_back_to_the_end_that_was_named() {
 }
 
 #[tokio::test]
+async fn thousands_go_back_in_their_order() {
+    let all = |world: &World| {
+        let transport = Arc::clone(&world.transport);
+        async move {
+            let (queues, mut all) = (["q".to_owned()], Vec::new());
+            while let taken @ [_, ..] = &mut *transport.take(&queues, 256).await.unwrap() {
+                all.extend(copies(taken));
+            }
+            all
+        }
+    };
+    for world in each(|_| {}).await {
+        world.publish("q", 0, 0..2500).await;
+        let taken = all(&world).await;
+        let back = world.transport.requeue(taken, QueueEnd::Front).await;
+        assert_eq!(back.unwrap(), 2500, "{}", world.name);
+        assert!(
+            ids(&all(&world).await).into_iter().eq(0..2500),
+            "{}",
+            world.name
+        );
+    }
+}
+
+#[tokio::test]
 async fn what_is_given_back_keeps_its_priority() {
     for world in each(|_| {}).await {
         world.publish("q", 6, 0..1).await;

@@ -2,7 +2,10 @@
 //!
 //! Counterpart: `QoS.ack`, `QoS.reject` and `QoS.restore_by_tag` in `kombu/transport/redis.py`.
 
+use std::num::NonZero;
+use std::panic::resume_unwind;
 use std::sync::LazyLock;
+use std::thread;
 use std::time::Duration;
 
 use celeriac_protocol::{Envelope, Limits};
@@ -24,6 +27,9 @@ const UNKNOWN_REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How many such messages are counted; beyond that the counts start afresh.
 const UNKNOWN_COUNTED: usize = 100_000;
+
+/// So many messages are worth a thread for each core.
+const SHARED_OUT: usize = 2000;
 
 /// Scripts sent before the first is answered.
 const BATCHES_ON_THE_WAY: usize = 16;
@@ -70,10 +76,7 @@ impl RedisTransport {
             QueueEnd::Front => ("RPUSH", deliveries.iter().rev().collect()),
             QueueEnd::Back => ("LPUSH", deliveries.iter().collect()),
         };
-        let calls: Vec<_> = ordered
-            .chunks(REQUEUE_BATCH)
-            .map(|batch| self.call_to_push(command, batch))
-            .collect();
+        let calls = self.calls_to_push(command, &ordered);
         let mut pushed = 0;
         // Some are on the way while the server does the first; they are sent, and done, in this order.
         let mut on_the_way = FuturesOrdered::new();
@@ -89,6 +92,33 @@ impl RedisTransport {
             pushed += count?;
         }
         Ok(pushed)
+    }
+
+    /// Writing the messages anew takes longer than pushing them: many are shared out among the cores.
+    fn calls_to_push(
+        &self,
+        command: &str,
+        ordered: &[&Delivery],
+    ) -> Vec<ScriptInvocation<'static>> {
+        let write = |batches: &[&[&Delivery]]| -> Vec<ScriptInvocation<'static>> {
+            let calls = batches
+                .iter()
+                .map(|batch| self.call_to_push(command, batch));
+            calls.collect()
+        };
+        let batches: Vec<&[&Delivery]> = ordered.chunks(REQUEUE_BATCH).collect();
+        if ordered.len() < SHARED_OUT {
+            return write(&batches);
+        }
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        thread::scope(|scope| {
+            let shares = batches.chunks(batches.len().div_ceil(cores));
+            let threads: Vec<_> = shares.map(|share| scope.spawn(|| write(share))).collect();
+            let calls = threads.into_iter().map(thread::ScopedJoinHandle::join);
+            calls
+                .flat_map(|calls| calls.unwrap_or_else(|panic| resume_unwind(panic)))
+                .collect()
+        })
     }
 
     fn call_to_push(&self, command: &str, batch: &[&Delivery]) -> ScriptInvocation<'static> {
