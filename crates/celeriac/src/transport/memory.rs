@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use celeriac_protocol::binding::priority_step;
-use celeriac_protocol::envelope::Envelope;
 use serde_json::value::RawValue;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -20,6 +19,7 @@ use uuid::Uuid;
 
 use super::dead_letter::{DeadLetter, record_head};
 use super::order::Cycle;
+use super::redelivered::redelivered;
 use super::{
     Beats, Delivery, Error, MAX_DEATHS, MAX_TAKE, QueueEnd, Transport, Unsettled, died_too_often,
     next_step,
@@ -177,9 +177,9 @@ impl Transport for MemoryTransport {
         let mut pushed = 0;
         for delivery in &ordered {
             if state.release(delivery.tag()).is_some() {
-                let (priority, _, raw) = redelivered(delivery.raw());
-                let list = (delivery.queue().to_owned(), self.step(priority));
-                state.push(list, raw, end);
+                let again = redelivered(delivery.raw());
+                let list = (delivery.queue().to_owned(), self.step(again.priority));
+                state.push(list, again.message, end);
                 pushed += 1;
             }
         }
@@ -345,15 +345,16 @@ impl MemoryTransport {
             let Some(claim) = state.release(&tag) else {
                 continue;
             };
-            let (priority, id, raw) = redelivered(&claim.raw);
-            let deaths = state.deaths.entry(id.clone()).or_default();
+            let again = redelivered(&claim.raw);
+            let deaths = state.deaths.entry(again.id.clone()).or_default();
             *deaths += u32::from(was_running);
             if *deaths >= MAX_DEATHS {
-                state.deaths.remove(&id);
+                state.deaths.remove(&again.id);
                 let reason = died_too_often(MAX_DEATHS);
                 self.bury(state, &claim.queue, &claim.raw, &reason);
             } else {
-                state.push((claim.queue, self.step(priority)), raw, QueueEnd::Front);
+                let list = (claim.queue, self.step(again.priority));
+                state.push(list, again.message, QueueEnd::Front);
                 restored += 1;
             }
         }
@@ -409,18 +410,6 @@ impl State {
         let place = dead.iter().position(|record| *record == letter.record);
         place.map(|place| dead.remove(place)).is_some()
     }
-}
-
-/// The priority, the id, and the envelope marked as redelivered; what cannot be read goes back as it is.
-fn redelivered(raw: &[u8]) -> (i64, String, Vec<u8>) {
-    let Ok(mut envelope) = Envelope::parse(raw) else {
-        return (0, String::new(), raw.to_vec());
-    };
-    envelope.set_redelivered();
-    let priority = envelope.properties.priority.unwrap_or(0);
-    let id = envelope.headers.get("id").and_then(|id| id.as_str());
-    let id = id.unwrap_or_default().to_owned();
-    (priority, id, envelope.to_json().into_bytes())
 }
 
 /// What may be claimed. Counterpart: `redis/scripts/refusal.lua`.

@@ -8,6 +8,7 @@
 //! - `memory`: within this process, for tests.
 //! - `contract`: what every transport must do, as tests that each of them passes.
 //! - `order`: in which order queues are looked at.
+//! - `redelivered`: what becomes of a message that goes back.
 //!
 //! Counterpart: `kombu/transport/virtual/base.py` @ 5.7.0 (`Channel`, `QoS`).
 
@@ -18,6 +19,7 @@ mod error;
 pub(crate) mod fanout;
 pub(crate) mod memory;
 mod order;
+mod redelivered;
 pub(crate) mod redis;
 
 use std::collections::BTreeMap;

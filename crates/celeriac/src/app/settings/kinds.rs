@@ -232,12 +232,11 @@ impl Kind for FileOrNone {
     const EXPECTED: &'static str = "a path in quotes, or \"none\"";
 
     fn read(toml: &Value) -> Option<Option<String>> {
-        let path = Name::read(toml)?;
-        Some((!is_none(toml)).then_some(path))
+        OptionalName::read(toml)
     }
 
     fn write(value: &Option<String>) -> Value {
-        value.as_deref().map_or_else(none, Value::from)
+        OptionalName::write(value)
     }
 }
 

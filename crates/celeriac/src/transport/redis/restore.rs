@@ -15,8 +15,8 @@ use redis::Script;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::settle::redelivered;
 use super::{Error, RedisTransport};
+use crate::transport::redelivered::redelivered;
 use crate::transport::{Delivery, MAX_DEATHS, died_too_often};
 
 static RESTORE: LazyLock<Script> =
