@@ -39,6 +39,8 @@ impl RedisTransport {
         reason: &str,
     ) -> Result<(), Error> {
         let queue = delivery.queue();
+        let is_blank = |byte: &&u8| byte.is_ascii_whitespace();
+        let blanks = delivery.raw().iter().take_while(is_blank).count();
         let mut bury = BURY.prepare_invoke();
         bury.arg(self.keys.unacked())
             .arg(self.keys.unacked_index())
@@ -51,6 +53,7 @@ impl RedisTransport {
             .arg(record_head(queue, &self.node(), Some(delivery.raw())))
             .arg(reason)
             .arg(delivery.raw().len())
+            .arg(blanks)
             .arg(self.options.dead_letters_max);
         let fallen: Vec<String> = self.commands.ask(&bury).await?;
         self.say_fallen(queue, &fallen);

@@ -185,6 +185,32 @@ async fn what_was_taken_is_kept_byte_for_byte() {
 }
 
 #[tokio::test]
+async fn blanks_around_a_message_lose_none_of_it() {
+    let mut world = World::new().await;
+    let message = b" \n{\"body\": \"\"}\n";
+    for _ in 0..2 {
+        world.push("q", message).await;
+    }
+    let [whole, parsed]: [_; 2] = world.take(2).await.try_into().unwrap();
+    world.transport.dead_letter(whole, "", "why").await.unwrap();
+    // As it is found again when the reply to its take was lost.
+    let raw = message.trim_ascii().to_vec();
+    let parsed = super::super::Delivery::new(parsed.tag().to_owned(), "q".to_owned(), raw);
+    world
+        .transport
+        .dead_letter(parsed, "", "why")
+        .await
+        .unwrap();
+    let kept: Vec<_> = world
+        .dead()
+        .await
+        .into_iter()
+        .map(|letter| letter.message.unwrap())
+        .collect();
+    assert_eq!(kept, [message.to_vec(), message.trim_ascii().to_vec()]);
+}
+
+#[tokio::test]
 async fn a_message_that_another_worker_has_is_not_set_aside() {
     let mut world = World::new().await;
     world.publish(1).await;
