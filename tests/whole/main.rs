@@ -43,5 +43,7 @@ mod pipeline;
 mod readme;
 /// What may stand in the topic besides our producer's records, and what is read twice.
 mod records;
+/// Every option of a task, against what Python does with it.
+mod task_options;
 /// The Python twin's own way from the directory to the rows.
 mod twin;
