@@ -34,7 +34,8 @@ pub mod transport;
 mod worker;
 
 pub use app::{
-    App, AppBuilder, AsyncResult, DeadLetters, Pages, SendError, SendOptions, Settings, settings,
+    App, AppBuilder, AsyncResult, DeadLetters, GroupResult, Pages, ResultError, ResultNode,
+    SendError, SendOptions, Settings, join, settings,
 };
 pub use celeriac_protocol as protocol;
 pub use celery_task::Delay;

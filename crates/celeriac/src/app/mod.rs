@@ -25,7 +25,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 pub use dead_letters::{DeadLetters, Pages};
-pub use result::AsyncResult;
+pub use result::{AsyncResult, GroupResult, ResultError, ResultNode, join};
 pub use send::{SendError, SendOptions};
 pub use settings::Settings;
 

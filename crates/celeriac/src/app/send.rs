@@ -100,6 +100,7 @@ impl App {
         let queue = self.queue(options.queue.as_deref());
         let message = self.compose(name, args, kwargs, options);
         let id = message.headers.id.clone();
+        let is_ignored = message.headers.ignore_result == Some(true);
         let published = self.publish_with_retries(&message, &queue).await;
         published.map_err(|source| SendError::Broker {
             task: name.to_owned(),
@@ -109,7 +110,7 @@ impl App {
         if let Some(parent) = Context::current() {
             parent.add_child(id.clone());
         }
-        Ok(AsyncResult::new(self.clone(), id))
+        Ok(AsyncResult::new(self.clone(), id).ignored(is_ignored))
     }
 
     /// A client has no loop that comes back later, so it tries a few times: after a quiet hour its
