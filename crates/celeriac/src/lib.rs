@@ -11,7 +11,7 @@
 //! - `canvas`: what is sent when a task has ended.
 //! - `app`: settings, tasks, sending.
 //! - `state`: what a worker has and remembers.
-//! - `handler`, `context`: the seam to tasks; `celery_task`: tasks made with the `celery` crate's macro.
+//! - `handler`, `context`, `traceback`: the seam to tasks; `celery_task`: tasks made with the `celery` crate's macro.
 //! - `transport`, `backend`: the broker and the results.
 //! - `failpoint`: where crash tests let the process end.
 
@@ -30,6 +30,7 @@ pub mod handler;
 pub mod log_lines;
 mod shutdown;
 mod state;
+mod traceback;
 pub mod transport;
 mod worker;
 

@@ -4,21 +4,20 @@
 //! - `request`: a message that was accepted, with all that belongs to it.
 //! - `record`: writing down where a task stands.
 //! - `settle`: the order in which the end of a task takes effect (promise M6), the one place.
-//! - `blocking`: CPU work off the async threads.
+//! - `blocking`: CPU work off the async threads. `panics`: a panic is a FAILURE.
 //!
 //! Counterpart: `celery/worker/request.py` and `celery/app/trace.py::build_tracer` @ 5.7.0.
 
 mod blocking;
+mod panics;
 mod record;
 mod request;
 mod settle;
 
-use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
-use celeriac_protocol::exception::TaskException;
 use celeriac_protocol::state::State;
 use futures_util::FutureExt;
 use serde_json::{Value, json};
@@ -73,7 +72,7 @@ impl Executor {
             let execution = AssertUnwindSafe(self.execute(request)).catch_unwind();
             // The task's own panics are caught further in: this one is ours, and must not cost the slot.
             if let Err(panic) = log_lines::in_process(name, execution).await {
-                subject.internal_error(&panic_text(&*panic));
+                subject.internal_error(&panics::text(&*panic));
                 self.held.let_go(tag.as_deref());
             }
             self.busy.send_modify(|busy| *busy -= 1);
@@ -197,10 +196,10 @@ impl Executor {
             kwargs,
             context: context.clone(),
         };
-        let run = AssertUnwindSafe(handler.run(invocation)).catch_unwind();
+        let run = panics::caught(context.task_name(), handler.run(invocation));
         tokio::select! {
             biased;
-            outcome = context.clone().scope(run) => Some(outcome.unwrap_or_else(|panic| panicked(&*panic))),
+            outcome = context.clone().scope(run) => Some(outcome),
             // The run is given up: what it has not committed is rolled back by whoever it speaks to.
             () = self.cold.cancelled() => {
                 context.cancelled().cancel();
@@ -209,19 +208,4 @@ impl Executor {
             () = context.cancelled().cancelled() => None,
         }
     }
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> String {
-    panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "no text".to_owned())
-}
-
-/// A panic is a FAILURE, and the worker lives.
-fn panicked(panic: &(dyn Any + Send)) -> Outcome {
-    let text = panic_text(panic);
-    let exception = TaskException::builtin("RuntimeError", format!("the task panicked: {text}"));
-    Outcome::failure(exception)
 }

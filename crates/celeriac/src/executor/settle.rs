@@ -23,6 +23,7 @@ use crate::clock;
 use crate::failpoint::failpoint;
 use crate::handler::{DEFAULT_MAX_RETRIES, DEFAULT_RETRY_DELAY, Outcome, Retry};
 use crate::log_lines;
+use crate::traceback::one_line;
 use crate::transport::QueueEnd;
 
 impl Executor {
@@ -285,14 +286,6 @@ fn exceeded(message: &TaskMessage) -> TaskException {
         repr::repr_tuple(&message.args),
         repr::repr_value(&Value::Object(message.kwargs.clone())),
     ))
-}
-
-/// Stands for the traceback that a Rust task does not have.
-fn one_line(exception: &TaskException) -> String {
-    let module = exception.exc_module.as_deref();
-    let module = module.filter(|module| *module != "builtins");
-    let prefix = module.map_or_else(String::new, |module| format!("{module}."));
-    format!("{prefix}{}: {}\n", exception.exc_type, exception.display())
 }
 
 /// Seconds as Python would print them: `10`, or `1.5`.
