@@ -5,7 +5,12 @@
 
 use serde_json::{Number, Value};
 
-use crate::{Map, json::python_float};
+use crate::{
+    Map,
+    json::python_float,
+    special::{self, Special},
+    tagged::PythonObject,
+};
 
 /// Celery's bound for the arguments and results that it shows, in characters.
 pub const MAX_LENGTH: usize = 1024;
@@ -67,12 +72,16 @@ fn write_repr(out: &mut String, value: &Value) {
             out.push(']');
         }
         Value::Object(map) => {
+            if let Some(shown) = object_text(value) {
+                out.push_str(&shown);
+                return;
+            }
             out.push('{');
             for (index, (key, value)) in map.iter().enumerate() {
                 if index > 0 {
                     out.push_str(", ");
                 }
-                write_string(out, key);
+                write_string(out, &special::key_shown(key));
                 out.push_str(": ");
                 write_repr(out, value);
             }
@@ -89,6 +98,26 @@ fn write_items(out: &mut String, items: &[Value]) {
         }
         write_repr(out, item);
     }
+}
+
+/// What stands for a value that JSON has no word for, as Python shows it; `None` for a plain object.
+fn object_text(value: &Value) -> Option<String> {
+    if let Some(special) = Special::of(value) {
+        return Some(match special {
+            Special::Nan => "nan".to_owned(),
+            Special::Infinity => "inf".to_owned(),
+            Special::NegativeInfinity => "-inf".to_owned(),
+            Special::Integer(digits) => digits,
+            Special::Text(literal) => text_literal(&literal),
+        });
+    }
+    PythonObject::of(value).map(|object| object.repr())
+}
+
+/// Its JSON literal is what Python shows, in other quotes.
+fn text_literal(literal: &str) -> String {
+    let inside = literal.trim_matches('"').replace("\\\"", "\"");
+    format!("'{}'", inside.replace('\'', "\\'"))
 }
 
 /// Null, booleans and numbers; the rest is not asked for.
@@ -151,6 +180,18 @@ fn is_printable(c: char) -> bool {
     text.escape_debug().nth(1) == Some(c)
 }
 
+/// As [`object_text`]; Celery shows bytes as text where they are, else in hexadecimal digits.
+fn safe_text(value: &Value) -> Option<String> {
+    let Some(PythonObject::Bytes(bytes)) = PythonObject::of(value) else {
+        return object_text(value);
+    };
+    let inside = match std::str::from_utf8(&bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+    };
+    Some(format!("b'{inside}'"))
+}
+
 /// Celery's `saferepr`: stops at a number of characters, then closes what is open.
 struct SafeRepr {
     out: String,
@@ -201,7 +242,13 @@ impl SafeRepr {
         match value {
             Value::String(text) => self.string(text),
             Value::Array(items) => self.container("[", "]", |writer| writer.items(items)),
-            Value::Object(map) => self.object(map),
+            Value::Object(map) => match safe_text(value) {
+                Some(text) => {
+                    let text = self.truncate(&text);
+                    self.piece(&text);
+                }
+                None => self.object(map),
+            },
             scalar => {
                 let text = self.truncate(&scalar_text(scalar));
                 self.piece(&text);
@@ -220,7 +267,7 @@ impl SafeRepr {
                 if index > 0 && !writer.piece(", ") {
                     return;
                 }
-                writer.string(key);
+                writer.string(&special::key_shown(key));
                 if !writer.piece(": ") {
                     return;
                 }

@@ -319,7 +319,7 @@ proptest! {
         values in 1..60_usize,
     ) {
         let message = which.get(MESSAGES.as_slice());
-        let limits = Limits { message_bytes: bytes, body_bytes: bytes / 4, nesting, values };
+        let limits = Limits { message_bytes: bytes, body_bytes: bytes / 4, nesting, values, accept: celeriac_protocol::Accept::only(&celeriac_protocol::Serializer::ALL) };
         match Envelope::parse_within(&limits, message.as_bytes()) {
             Ok(envelope) => {
                 prop_assert!(message.len() <= bytes);
