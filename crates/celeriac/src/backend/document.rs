@@ -1,68 +1,75 @@
-//! A result as it is stored: its bytes, and for how long.
+//! The document of a task's state, as a worker writes it.
 //!
-//! Counterpart: `celery/backends/base.py` (`encode`, `decode`) and `celery/backends/redis.py` (`_set_with_state`)
-//! @ 5.7.0.
+//! Counterpart: `celery/backends/base.py::Backend._get_result_meta` @ 5.7.0.
 
-use std::time::Duration;
-
+use celeriac_protocol::Map;
+use celeriac_protocol::message::{Headers, TaskMessage};
 use celeriac_protocol::result::TaskMeta;
 use celeriac_protocol::state::State;
+use celeriac_protocol::timestamp;
+use serde_json::{Value, json};
 
-use crate::app::Settings;
-use crate::transport::Error;
+use crate::clock;
 
-/// How results are written and for how long they are kept.
-#[derive(Debug, Clone)]
-pub(super) struct Documents {
-    expires: Option<Duration>,
-    failure_expires: Option<Duration>,
+/// Whose state it is, and who says so.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Author<'a> {
+    pub(crate) message: &'a TaskMessage,
+    /// The worker's node name.
+    pub(crate) hostname: &'a str,
+    /// The queue that the message came from.
+    pub(crate) queue: &'a str,
+    /// `result_extended`.
+    pub(crate) is_extended: bool,
 }
 
-/// What is stored of one result.
-#[derive(Debug)]
-pub(super) struct Document {
-    pub(super) bytes: Vec<u8>,
-    /// Whole seconds; 0: for ever.
-    pub(super) expires_secs: u64,
+impl Author<'_> {
+    /// The document; without traceback and children.
+    pub(crate) fn document(&self, status: State, result: Value) -> TaskMeta {
+        let headers = &self.message.headers;
+        let is_ready = status.is_ready();
+        let mut meta = TaskMeta::new(&headers.id, status, result);
+        meta.date_done = is_ready.then(|| timestamp::isoformat(clock::now()));
+        meta.group_id = headers.group.clone();
+        meta.parent_id = headers.parent_id.clone();
+        if self.is_extended {
+            meta.extra = self.extended();
+        }
+        meta
+    }
+
+    fn extended(&self) -> Map {
+        let headers = &self.message.headers;
+        let fields = [
+            ("name", json!(headers.task)),
+            ("args", json!(self.message.args)),
+            ("kwargs", json!(self.message.kwargs)),
+            ("worker", json!(self.hostname)),
+            ("retries", json!(headers.retries)),
+            ("queue", json!(self.queue)),
+        ];
+        let mut fields = map(fields);
+        fields.extend(stamps(headers));
+        fields
+    }
 }
 
-impl Documents {
-    pub(super) fn new(settings: &Settings) -> Self {
-        let failure = settings.result_failure_expires;
-        Self {
-            expires: settings.result_expires,
-            failure_expires: failure.map_or(settings.result_expires, |expires| {
-                (!expires.is_zero()).then_some(expires)
-            }),
+fn stamps(headers: &Headers) -> Map {
+    if headers.stamps.is_empty() {
+        return Map::new();
+    }
+    let mut fields = map([("stamped_headers", json!(headers.stamped_headers))]);
+    let stamped = headers.stamped_headers.iter().flatten();
+    for name in stamped {
+        if let Some(value) = headers.stamps.get(name) {
+            fields.insert(name.clone(), value.clone());
         }
     }
+    fields
+}
 
-    /// What to store.
-    pub(super) fn write(&self, meta: &TaskMeta) -> Document {
-        let expires = match meta.status {
-            State::Failure => self.failure_expires,
-            _ => self.expires,
-        };
-        Document {
-            bytes: meta.to_json().into_bytes(),
-            // Less than a second is a second: 0 would mean for ever.
-            expires_secs: expires.map_or(0, |expires| expires.as_secs().max(1)),
-        }
-    }
-
-    /// What is stored under `key`.
-    ///
-    /// # Errors
-    /// It is no result.
-    pub(super) fn read(&self, key: &str, bytes: &[u8]) -> Result<TaskMeta, Error> {
-        TaskMeta::parse(bytes).map_err(|error| Error::Reply {
-            reply: format!("key {key:?} holds no task result: {error}"),
-        })
-    }
-
-    /// Whether these bytes are a SUCCESS. What cannot be read is none.
-    pub(super) fn is_success(&self, bytes: &[u8]) -> bool {
-        self.read("", bytes)
-            .is_ok_and(|meta| meta.status == State::Success)
-    }
+/// A map with these fields, in this order.
+pub(crate) fn map<const N: usize>(fields: [(&str, Value); N]) -> Map {
+    let fields = fields.map(|(key, value)| (key.to_owned(), value));
+    fields.into_iter().collect()
 }

@@ -14,7 +14,7 @@ use celeriac_protocol::result::TaskMeta;
 use tokio::time::Instant;
 
 use super::ResultBackend;
-use super::document::Documents;
+use super::stored::Documents;
 use super::waiters::Waiters;
 use crate::app::Settings;
 use crate::transport::Error;

@@ -1,7 +1,7 @@
 //! Where results are kept.
 //!
 //! - here: what a backend must do; the suite that each of them passes is `contract`.
-//! - `document`: a result as it is stored: its bytes and how long it is kept.
+//! - `document`: what a worker says of a task. `stored`: its bytes, and how long they are kept.
 //! - `waiters`: who waits for which result.
 //! - `redis`, `memory`, `disabled`: the backends.
 //!
@@ -13,12 +13,14 @@ mod disabled;
 mod document;
 mod memory;
 mod redis;
+mod stored;
 mod waiters;
 
 use async_trait::async_trait;
 use celeriac_protocol::result::TaskMeta;
 
 pub(crate) use disabled::DisabledBackend;
+pub(crate) use document::{Author, map};
 pub(crate) use memory::MemoryBackend;
 pub(crate) use redis::RedisBackend;
 

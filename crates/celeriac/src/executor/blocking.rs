@@ -48,9 +48,12 @@ pub(crate) async fn on_own_thread(
     let runtime = Handle::current();
     let name = log_lines::process_name();
     let cancelled = context.cancelled().clone();
+    let place = context.threads().place().await;
     let run = Witness::current().scope(context.scope(future));
     let run = log_lines::in_process(name, run);
     let thread = tokio::task::spawn_blocking(move || {
+        // Given up when the thread ends, which may be long after the run was given up.
+        let _place = place;
         runtime.block_on(async {
             tokio::select! {
                 biased;

@@ -110,7 +110,7 @@ pub(super) fn outcome<T: DeserializeOwned>(meta: TaskMeta) -> Result<T, ResultEr
 
 /// A value as what was asked for.
 pub(super) fn value<T: DeserializeOwned>(id: &str, value: Value) -> Result<T, ResultError> {
-    serde_json::from_value(value).map_err(|error| ResultError::Value {
+    celeriac_protocol::from_value(value).map_err(|error| ResultError::Value {
         id: id.to_owned(),
         reason: error.to_string(),
     })

@@ -19,7 +19,7 @@ use async_trait::async_trait;
 use celeriac_protocol::result::TaskMeta;
 
 use super::ResultBackend;
-use super::document::Documents;
+use super::stored::Documents;
 use crate::app::Settings;
 use crate::transport::Error;
 use crate::transport::redis::{Address, Connection};

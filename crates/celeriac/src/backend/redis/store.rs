@@ -12,7 +12,7 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use redis::Script;
 use tokio::sync::{Semaphore, oneshot};
 
-use super::super::document::{Document, Documents};
+use super::super::stored::{Document, Documents};
 use crate::transport::Error;
 use crate::transport::redis::Connection;
 

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use super::super::document::Documents;
+use super::super::stored::Documents;
 use super::super::waiters::Waiters;
 use crate::backoff::jittered;
 use crate::transport::Error;
