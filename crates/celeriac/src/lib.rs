@@ -11,7 +11,7 @@
 //! - `canvas`: what is sent when a task has ended.
 //! - `app`: settings, tasks, sending.
 //! - `state`: what a worker has and remembers.
-//! - `handler`, `context`: the seam to tasks; `celery_task`: tasks made with the `celery` crate's macro.
+//! - `handler`, `context`, `traceback`: the seam to tasks; `celery_task`: tasks made with the `celery` crate's macro.
 //! - `transport`, `backend`: the broker and the results.
 //! - `threads`: those that may go on for ever.
 //! - `failpoint`: where crash tests let the process end.
@@ -32,11 +32,13 @@ pub mod log_lines;
 mod shutdown;
 mod state;
 mod threads;
+mod traceback;
 pub mod transport;
 mod worker;
 
 pub use app::{
-    App, AppBuilder, AsyncResult, DeadLetters, Pages, SendError, SendOptions, Settings, settings,
+    App, AppBuilder, AsyncResult, DeadLetters, GroupResult, Pages, ResultError, ResultNode,
+    SendError, SendOptions, Settings, join, settings,
 };
 pub use celeriac_protocol as protocol;
 pub use celery_task::Delay;

@@ -108,6 +108,7 @@ impl App {
         let queue = self.queue(options.queue.as_deref());
         let message = self.compose(name, args, kwargs, options);
         let id = message.headers.id.clone();
+        let is_ignored = message.headers.ignore_result == Some(true);
         // JSON writes everything; of the others, the caller is told before anything is sent.
         if message.serializer != Serializer::Json {
             let written = message.try_to_envelope(&Routing::queue(&queue), "");
@@ -125,7 +126,7 @@ impl App {
         if let Some(parent) = Context::current() {
             parent.add_child(id.clone());
         }
-        Ok(AsyncResult::new(self.clone(), id))
+        Ok(AsyncResult::new(self.clone(), id).ignored(is_ignored))
     }
 
     /// Counterpart: `Celery.send_task` in `celery/app/base.py`, which asks the registry for `_get_exec_options`.

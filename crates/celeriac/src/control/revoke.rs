@@ -106,7 +106,11 @@ impl Control {
 
     async fn mark_one(&self, id: &str) -> Result<(), Error> {
         let backend = self.app.backend();
-        let stored = backend.get(id).await?.map(|meta| meta.status);
+        let stored = match backend.get(id).await {
+            // Nowhere to mark it.
+            Err(Error::NoResultBackend) => return Ok(()),
+            stored => stored?.map(|meta| meta.status),
+        };
         let is_idle = stored.is_none_or(|state| {
             matches!(
                 state,

@@ -6,18 +6,18 @@
 //! - `time_limit`: which limits hold, and waiting for them.
 //! - `record`: writing down where a task stands.
 //! - `settle`: the order in which the end of a task takes effect (promise M6), the one place.
-//! - `blocking`: CPU work off the async threads.
+//! - `blocking`: CPU work off the async threads. `panics`: a panic is a FAILURE.
 //!
 //! Counterpart: `celery/worker/request.py` and `celery/app/trace.py::build_tracer` @ 5.7.0.
 
 mod blocking;
+mod panics;
 mod record;
 mod request;
 mod retry;
 mod settle;
 mod time_limit;
 
-use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
@@ -94,7 +94,7 @@ impl Executor {
             let execution = AssertUnwindSafe(self.execute(request)).catch_unwind();
             // The task's own panics are caught further in: this one is ours, and must not cost the slot.
             if let Err(panic) = log_lines::in_process(name, execution).await {
-                subject.internal_error(&panic_text(&*panic));
+                subject.internal_error(&panics::text(&*panic));
                 self.held.let_go(tag.as_deref());
             }
             self.busy.send_modify(|busy| *busy -= 1);
@@ -262,10 +262,10 @@ impl Executor {
         let is_limited = limits.are_any();
         let say =
             |limit: &Limit| settle::main_process(|| request.subject().exceeded_soft(&limit.shown));
-        let run = AssertUnwindSafe(handler.run(invocation)).catch_unwind();
+        let run = panics::caught(context.task_name(), handler.run(invocation));
         tokio::select! {
             biased;
-            outcome = context.clone().scope(run) => End::Outcome(outcome.unwrap_or_else(|panic| panicked(&*panic))),
+            outcome = context.clone().scope(run) => End::Outcome(outcome),
             exceeded = limits.exceeded(&context, say), if is_limited => {
                 context.cancelled().cancel();
                 match exceeded {
@@ -281,19 +281,4 @@ impl Executor {
             () = context.cancelled().cancelled() => End::GivenUp,
         }
     }
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> String {
-    panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "no text".to_owned())
-}
-
-/// A panic is a FAILURE, and the worker lives.
-fn panicked(panic: &(dyn Any + Send)) -> Outcome {
-    let text = panic_text(panic);
-    let exception = TaskException::builtin("RuntimeError", format!("the task panicked: {text}"));
-    Outcome::failure(exception)
 }

@@ -21,6 +21,7 @@ use crate::canvas::{self, FollowUp};
 use crate::failpoint::failpoint;
 use crate::handler::Outcome;
 use crate::log_lines;
+use crate::traceback::one_line;
 use crate::transport::QueueEnd;
 
 impl Executor {
@@ -276,12 +277,4 @@ pub(super) fn children(request: &Request, follow_ups: &[FollowUp]) -> Value {
         }
     }
     Value::Array(children)
-}
-
-/// Stands for the traceback that a Rust task does not have.
-pub(super) fn one_line(exception: &TaskException) -> String {
-    let module = exception.exc_module.as_deref();
-    let module = module.filter(|module| *module != "builtins");
-    let prefix = module.map_or_else(String::new, |module| format!("{module}."));
-    format!("{prefix}{}: {}\n", exception.exc_type, exception.display())
 }

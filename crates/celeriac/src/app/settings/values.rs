@@ -17,7 +17,7 @@ use toml::Value;
 use super::kinds::{
     BackendUrl, BrokerUrl, Concurrency, Count, FanoutPrefix, FileOrNone, Flag, FlagOrNone, Kind,
     Name, OptionalName, Priority, PrioritySteps, QueueOrder, RateLimitOrNone, Seconds,
-    SecondsOrNever, SecondsOrZero, SentinelLogin, Text, Tries, shown,
+    SecondsOrNever, SecondsOrUnset, SecondsOrZero, SentinelLogin, Text, Tries, shown,
 };
 use super::mask::{mask_broker_url, mask_url};
 use super::serializers::{AcceptedContent, CompressionName, SerializerName};
@@ -164,6 +164,8 @@ settings! {
         task_store_errors_even_if_ignored: bool as Flag = false;
         /// How long results are kept, in seconds; 0 or "none": for ever.
         result_expires: Option<Duration> as SecondsOrNever = Some(Duration::from_secs(24 * 60 * 60));
+        /// How long results of failed tasks are kept, in seconds; "none": as long as others, 0: for ever.
+        result_failure_expires: Option<Duration> as SecondsOrUnset = None;
         /// Whether a result also has the task's name, arguments, worker, retries and queue.
         result_extended: bool as Flag = false;
         /// Whether no rate limits apply.

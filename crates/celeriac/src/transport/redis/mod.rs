@@ -38,7 +38,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 pub(crate) use address::Address;
-pub(crate) use connection::Connection;
+pub(crate) use connection::{Connection, sort};
 
 use super::{Beats, DeadLetter, Delivery, Error, Fanout, QueueEnd, Transport, Unsettled};
 use crate::app::settings::BrokerTransportOptions;
