@@ -8,6 +8,7 @@
 //! Counterpart: `celery/worker/worker.py::WorkController` and `celery/apps/worker.py` @ 5.7.0.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{Mutex, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -20,6 +21,7 @@ use crate::backoff::Patience;
 use crate::consumer::held::Held;
 use crate::consumer::{Consumer, Outlets, ReadySender, Slots, lease, neighbours, timer};
 use crate::control::Control;
+use crate::events::Events;
 use crate::executor::{Executor, Ready, Request};
 use crate::shutdown::Shutdown;
 use crate::state::{self, StateError, WorkerState};
@@ -37,6 +39,8 @@ pub struct WorkerOptions {
     pub concurrency: usize,
     /// The queues to consume from.
     pub queues: Vec<String>,
+    /// How often to tell monitors that the worker lives ([`crate::DEFAULT_HEARTBEAT`]); `None`: never.
+    pub heartbeat: Option<Duration>,
     /// What the parent of a supervised worker knows; nothing otherwise.
     pub succession: Succession,
 }
@@ -93,7 +97,7 @@ impl Worker {
     /// [`WorkerError::Broker`]: the settings limit the tries to reach the broker, and they are used up.
     /// [`WorkerError::State`]: the state file or a limit in the environment is wrong.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), WorkerError> {
-        let state = WorkerState::load(self.app.settings())?;
+        let state = WorkerState::load(self.app.settings(), self.app.lamport().clone())?;
         self.app.transport().sign_as(&self.options.hostname);
         if let Some(worker) = self.options.succession.worker {
             self.app.transport().identify(worker);
@@ -106,8 +110,21 @@ impl Worker {
             stopping: shutdown.stopping().clone(),
         };
         let (timed, timed_incoming) = mpsc::channel(CHANNEL_CAPACITY);
-        let running = self.start(&shutdown, busy, incoming, ready.clone(), timed_incoming);
-        self.remember_and_listen(&running, &state, &shutdown).await;
+        let events = Events::new(
+            self.options.hostname.clone(),
+            state.clone(),
+            self.app.settings().worker_send_task_events,
+        );
+        let running = self.start(
+            &shutdown,
+            busy,
+            incoming,
+            ready.clone(),
+            timed_incoming,
+            &events,
+        );
+        self.remember_and_listen(&running, &state, &shutdown, &events)
+            .await;
         let consumer = Consumer::new(
             self.app.clone(),
             self.options.hostname.clone(),
@@ -122,6 +139,7 @@ impl Worker {
                     count: self.options.concurrency.max(1),
                 },
                 state,
+                events,
             },
             shutdown.clone(),
         );
@@ -138,6 +156,7 @@ impl Worker {
         incoming: mpsc::Receiver<Request>,
         ready: ReadySender,
         timed: mpsc::Receiver<timer::Timed>,
+        events: &Events,
     ) -> Running {
         let tracker = TaskTracker::new();
         let released = CancellationToken::new();
@@ -169,6 +188,7 @@ impl Worker {
         let ready: Ready = Arc::new(Mutex::new(incoming));
         let executor = Executor {
             app: self.app.clone(),
+            events: events.clone(),
             held: held.clone(),
             hostname: self.options.hostname.clone(),
             stopping,
@@ -199,8 +219,13 @@ impl Worker {
         running: &Running,
         state: &WorkerState,
         shutdown: &Shutdown,
+        events: &Events,
     ) {
         let end = running.released.clone();
+        let telling = events.clone();
+        running
+            .tracker
+            .spawn(telling.run(self.app.clone(), self.options.heartbeat, end.clone()));
         running
             .tracker
             .spawn(state::keep(state.clone(), end.clone()));
@@ -216,6 +241,7 @@ impl Worker {
             concurrency: self.options.concurrency,
             prefetch: settings.worker_prefetch_multiplier * self.options.concurrency.max(1),
             shutdown: shutdown.clone(),
+            events: events.clone(),
         };
         let (listening, listens) = oneshot::channel();
         running.tracker.spawn(control.run(listening, end));

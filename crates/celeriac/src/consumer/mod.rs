@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::backoff::{jittered, pause};
+use crate::events::Events;
 use crate::executor::Request;
 use crate::shutdown::Shutdown;
 use crate::state::WorkerState;
@@ -98,6 +99,8 @@ pub(crate) struct Outlets {
     pub(crate) slots: Slots,
     /// What remote control sees.
     pub(crate) state: WorkerState,
+    /// What monitors are told.
+    pub(crate) events: Events,
 }
 
 /// The way to the slots. Full channels must not hold up a stop: the slots take no more then.

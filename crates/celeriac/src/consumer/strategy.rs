@@ -155,6 +155,9 @@ impl Strategy {
         .tracked_by(&self.outlets.state);
         // What was revoked does not wait for its time: a slot discards it.
         let is_due = request.is_revoked();
+        if self.outlets.events.is_on() && !is_due && !request.is_expired() {
+            self.outlets.events.received(request.message());
+        }
         match eta.filter(|eta| *eta > clock::now() && !is_due) {
             // Held without room in the prefetch, as Celery does by counting it up.
             Some(at) => {

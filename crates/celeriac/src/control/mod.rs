@@ -40,6 +40,7 @@ use uuid::Uuid;
 
 use crate::app::App;
 use crate::backoff::{Backoff, Patience};
+use crate::events::Events;
 use crate::log_lines::shown;
 use crate::shutdown::Shutdown;
 use crate::state::WorkerState;
@@ -67,6 +68,7 @@ pub(crate) struct Control {
     /// Messages held beside those that wait for their time; 0: no limit.
     pub(crate) prefetch: usize,
     pub(crate) shutdown: Shutdown,
+    pub(crate) events: Events,
 }
 
 impl Control {
@@ -194,6 +196,12 @@ impl Control {
             Answer::Revoked(revoked) => {
                 self.mark_revoked(&revoked.idle).await;
                 revoked.answer
+            }
+            Answer::Heartbeat => {
+                if let Err(error) = self.events.beat_now(&self.app).await {
+                    log::debug!("events: {error}");
+                }
+                Value::Null
             }
             Answer::NoReply => return,
         };

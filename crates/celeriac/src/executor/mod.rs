@@ -32,6 +32,7 @@ pub(crate) use request::Request;
 use crate::app::App;
 use crate::backoff::Patience;
 use crate::consumer::held::Held;
+use crate::events::Events;
 use crate::handler::{Invocation, Outcome};
 use crate::log_lines;
 use crate::transport::QueueEnd;
@@ -43,6 +44,7 @@ pub(crate) type Ready = Arc<Mutex<mpsc::Receiver<Request>>>;
 #[derive(Debug, Clone)]
 pub(crate) struct Executor {
     pub(crate) app: App,
+    pub(crate) events: Events,
     pub(crate) held: Held,
     pub(crate) hostname: String,
     /// Done when no further request is to be started.
@@ -139,6 +141,7 @@ impl Executor {
         match outcome {
             Some(outcome) => self.settle(request, outcome, started.elapsed()).await,
             None if self.cold.is_cancelled() => {
+                self.events.cancelled(request.context().id());
                 self.requeue(&mut request, QueueEnd::Front).await;
             }
             // Another worker owns the message now; whatever we would say is wrong (promise M2).
@@ -174,6 +177,7 @@ impl Executor {
     }
 
     async fn begin(&self, request: &mut Request) -> Option<Outcome> {
+        self.events.started(request.context().id());
         if request.tracks_started(self.app.settings()) {
             let meta = json!({"pid": std::process::id(), "hostname": self.hostname});
             let children = Value::Array(Vec::new());

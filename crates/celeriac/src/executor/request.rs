@@ -118,6 +118,11 @@ impl Request {
         self.tracked.as_ref().is_some_and(Tracked::end)
     }
 
+    /// The signal that remote control has named for its end.
+    pub(crate) fn signal(&self) -> Option<i64> {
+        self.tracked.as_ref().and_then(Tracked::signal)
+    }
+
     pub(crate) fn with_permit(mut self, permit: Option<OwnedSemaphorePermit>) -> Self {
         self.permit = permit;
         self

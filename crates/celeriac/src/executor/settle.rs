@@ -61,6 +61,8 @@ impl Executor {
             return self.give_back(request).await;
         }
         request.subject().succeeded(runtime, &value);
+        self.events
+            .succeeded(request.context().id(), &value, runtime);
         self.ack(&mut request).await;
     }
 
@@ -85,6 +87,8 @@ impl Executor {
             return self.give_back(request).await;
         }
         request.subject().failed(&exception, &traceback);
+        let id = request.context().id();
+        self.events.failed(id, &exception, Some(&traceback));
         self.ack(&mut request).await;
     }
 
@@ -128,20 +132,33 @@ impl Executor {
             None => format!("in {}s", repr::repr_value(&seconds(countdown))),
         };
         request.subject().retried(&when, cause);
+        let id = request.context().id();
+        self.events.retried(id, cause, traceback.as_deref());
         self.ack(&mut request).await;
     }
 
     async fn reject(&self, mut request: Request, reason: &str, requeue: bool) {
         request.subject().rejected(reason, requeue);
+        let is_held = request.delivery().is_some();
         if requeue {
             self.requeue(&mut request, QueueEnd::Back).await;
+            if is_held {
+                self.events.rejected(request.context().id(), true);
+            }
             return;
         }
-        let value = TaskException::reject(Value::from(reason), false).to_value();
+        let exception = TaskException::reject(Value::from(reason), false);
+        let value = exception.to_value();
         let children = Value::Array(Vec::new());
         let is_stored = self.store(&request, State::Failure, value, None, children);
         if !is_stored.await {
             return self.give_back(request).await;
+        }
+        let id = request.context().id();
+        self.events
+            .failed(id, &exception, Some(&one_line(&exception)));
+        if is_held {
+            self.events.rejected(id, false);
         }
         self.ack(&mut request).await;
     }
@@ -151,6 +168,8 @@ impl Executor {
         // Before a task has a slot, Celery's main process speaks of it.
         let subject = request.subject();
         log_lines::in_process_sync(log_lines::MAIN_PROCESS.to_owned(), || subject.discarded());
+        let id = request.context().id();
+        self.events.revoked(id, reason == "expired");
         self.store_revoked(request, reason).await;
     }
 
@@ -163,6 +182,8 @@ impl Executor {
             return request.subject().lost();
         }
         request.subject().terminated();
+        let id = request.context().id();
+        self.events.terminated(id, request.signal());
         self.store_revoked(request, "terminated").await;
     }
 
