@@ -76,7 +76,12 @@ impl Buffer {
             waiting.events.pop_front();
         }
         list.push(']');
-        (count > 0).then_some(Batch { list, count })
+        let has_more = !waiting.events.is_empty();
+        (count > 0).then_some(Batch {
+            list,
+            count,
+            has_more,
+        })
     }
 
     /// How many were dropped since this was asked last.
@@ -96,6 +101,8 @@ pub(super) struct Batch {
     pub(super) list: String,
     /// How many events are in it.
     pub(super) count: usize,
+    /// It was full: further events wait.
+    pub(super) has_more: bool,
 }
 
 #[cfg(test)]
@@ -111,8 +118,10 @@ mod tests {
         }
         let first = buffer.take().expect("events wait");
         assert!(first.list.starts_with("[0, 1, 2") && first.count == MAX_BATCH);
+        assert!(first.has_more);
         let rest = buffer.take().expect("one more");
         assert_eq!((rest.list.as_str(), rest.count), ("[128]", 1));
+        assert!(!rest.has_more);
         let large = "x".repeat(MAX_BATCH_BYTES + 1);
         buffer.push(large.clone());
         buffer.push(large);

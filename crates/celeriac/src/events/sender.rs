@@ -78,7 +78,7 @@ impl Events {
 
     async fn send(&self, app: &App, end: &CancellationToken) {
         let patience = Patience::new(end.clone());
-        let mut mentioned = None;
+        let mut dropped = Dropped::default();
         loop {
             tokio::select! {
                 biased;
@@ -90,27 +90,23 @@ impl Events {
                 let mut backoff = Backoff::new();
                 while let Err(error) = self.publish(app, TASK_MULTI, &batch.list).await {
                     log::debug!("events: {} are not sent yet: {error}", batch.count);
-                    self.mention_dropped(&mut mentioned, &error);
+                    self.mention(&mut dropped);
                     if !backoff.wait(&patience).await {
                         return;
                     }
                 }
-                if !pause(FLUSH_INTERVAL, end).await {
+                self.mention(&mut dropped);
+                if !batch.has_more && !pause(FLUSH_INTERVAL, end).await {
                     return;
                 }
             }
         }
     }
 
-    fn mention_dropped(&self, mentioned: &mut Option<Instant>, error: &Error) {
-        if mentioned.is_some_and(|when: Instant| when.elapsed() < MENTION_INTERVAL) {
-            return;
-        }
-        let dropped = self.inner.buffer.take_dropped();
-        if dropped > 0 {
-            *mentioned = Some(Instant::now());
+    fn mention(&self, dropped: &mut Dropped) {
+        if let Some(count) = dropped.to_mention(self.inner.buffer.take_dropped(), Instant::now()) {
             log::warn!(
-                "{dropped} event(s) of tasks were dropped: the broker does not take them: {error}"
+                "{count} event(s) of tasks were dropped: the broker does not take them as fast as they come"
             );
         }
     }
@@ -161,6 +157,26 @@ impl Events {
     }
 }
 
+/// What was dropped and not yet mentioned, and when that was done last.
+#[derive(Debug, Default)]
+struct Dropped {
+    count: u64,
+    mentioned: Option<Instant>,
+}
+
+impl Dropped {
+    /// Counts further ones; how many to mention now, if it is time for that.
+    fn to_mention(&mut self, further: u64, now: Instant) -> Option<u64> {
+        self.count += further;
+        let is_early = |mentioned: Instant| now.duration_since(mentioned) < MENTION_INTERVAL;
+        if self.count == 0 || self.mentioned.is_some_and(is_early) {
+            return None;
+        }
+        self.mentioned = Some(now);
+        Some(std::mem::take(&mut self.count))
+    }
+}
+
 /// Publishes one event, or a list of them, in the name of this node.
 pub(super) async fn publish(
     app: &App,
@@ -194,4 +210,21 @@ fn load_average() -> [f64; 3] {
         .split_whitespace()
         .map(|word| word.parse::<f64>().unwrap_or_default());
     [(); 3].map(|()| (numbers.next().unwrap_or_default() * 1e2).ceil() / 1e2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_dropped_is_mentioned_every_ten_seconds_and_none_is_forgotten() {
+        let mut dropped = Dropped::default();
+        let begin = Instant::now();
+        let after = |seconds| begin + Duration::from_secs(seconds);
+        assert_eq!(dropped.to_mention(0, begin), None);
+        assert_eq!(dropped.to_mention(3, begin), Some(3));
+        assert_eq!(dropped.to_mention(4, after(5)), None);
+        assert_eq!(dropped.to_mention(0, after(11)), Some(4));
+        assert_eq!(dropped.to_mention(0, after(30)), None);
+    }
 }
