@@ -19,12 +19,14 @@ use uuid::Uuid;
 use crate::app::App;
 use crate::backoff::Patience;
 use crate::consumer::held::Held;
+use crate::consumer::rate_limit::RateLimits;
 use crate::consumer::{Consumer, Outlets, ReadySender, Slots, lease, neighbours, timer};
 use crate::control::Control;
 use crate::events::Events;
 use crate::executor::{Executor, Ready, Request};
 use crate::shutdown::Shutdown;
-use crate::state::{self, StateError, WorkerState};
+use crate::state::{self, StateError, TaskLimits, WorkerState};
+use crate::threads::Threads;
 use crate::transport::{Delivery, Error, QueueEnd};
 
 /// How many messages may be on the way between two parts of a worker.
@@ -41,6 +43,10 @@ pub struct WorkerOptions {
     pub queues: Vec<String>,
     /// How often to tell monitors that the worker lives ([`crate::DEFAULT_HEARTBEAT`]); `None`: never.
     pub heartbeat: Option<Duration>,
+    /// The hard time limit of tasks for which nothing else names one.
+    pub time_limit: Option<Duration>,
+    /// The soft time limit of such tasks.
+    pub soft_time_limit: Option<Duration>,
     /// What the parent of a supervised worker knows; nothing otherwise.
     pub succession: Succession,
 }
@@ -73,6 +79,13 @@ pub struct Worker {
     options: WorkerOptions,
 }
 
+/// What the consumer's messages come out of.
+struct Inlets {
+    requests: mpsc::Receiver<Request>,
+    timed: mpsc::Receiver<timer::Timed>,
+    busy: watch::Sender<usize>,
+}
+
 /// The parts of a running worker.
 struct Running {
     app: App,
@@ -83,6 +96,7 @@ struct Running {
     ready: Ready,
     slots: Vec<JoinHandle<usize>>,
     timer: JoinHandle<Vec<Delivery>>,
+    rates: JoinHandle<Vec<Delivery>>,
 }
 
 impl Worker {
@@ -104,9 +118,11 @@ impl Worker {
         }
         let (requests, incoming) = mpsc::channel(CHANNEL_CAPACITY);
         let (busy, free) = watch::channel(0);
+        let rates = RateLimits::of(&self.app);
         let ready = ReadySender {
             requests,
             busy: busy.clone(),
+            rates: rates.clone(),
             stopping: shutdown.stopping().clone(),
         };
         let (timed, timed_incoming) = mpsc::channel(CHANNEL_CAPACITY);
@@ -115,15 +131,14 @@ impl Worker {
             state.clone(),
             self.app.settings().worker_send_task_events,
         );
-        let running = self.start(
-            &shutdown,
+        let threads = Threads::new(self.options.concurrency.max(1));
+        let inlets = Inlets {
+            requests: incoming,
+            timed: timed_incoming,
             busy,
-            incoming,
-            ready.clone(),
-            timed_incoming,
-            &events,
-        );
-        self.remember_and_listen(&running, &state, &shutdown, &events)
+        };
+        let running = self.start(&shutdown, inlets, ready.clone(), &state, &threads, &events);
+        self.remember_and_listen(&running, &state, rates, &shutdown, &events)
             .await;
         let consumer = Consumer::new(
             self.app.clone(),
@@ -140,6 +155,7 @@ impl Worker {
                 },
                 state,
                 events,
+                threads,
             },
             shutdown.clone(),
         );
@@ -152,12 +168,17 @@ impl Worker {
     fn start(
         &self,
         shutdown: &Shutdown,
-        busy: watch::Sender<usize>,
-        incoming: mpsc::Receiver<Request>,
+        inlets: Inlets,
         ready: ReadySender,
-        timed: mpsc::Receiver<timer::Timed>,
+        state: &WorkerState,
+        threads: &Threads,
         events: &Events,
     ) -> Running {
+        let Inlets {
+            requests,
+            timed,
+            busy,
+        } = inlets;
         let tracker = TaskTracker::new();
         let released = CancellationToken::new();
         let stopping = shutdown.stopping().clone();
@@ -184,8 +205,9 @@ impl Worker {
                 () = over.cancelled() => {}
             }
         });
+        let rates = tracker.spawn(ready.rates.clone().run(ready.clone()));
         let timer = tracker.spawn(timer::run(timed, ready, held.clone()));
-        let ready: Ready = Arc::new(Mutex::new(incoming));
+        let ready: Ready = Arc::new(Mutex::new(requests));
         let executor = Executor {
             app: self.app.clone(),
             events: events.clone(),
@@ -196,6 +218,12 @@ impl Worker {
             patience,
             company: Arc::default(),
             busy,
+            limits: TaskLimits {
+                soft: self.options.soft_time_limit,
+                hard: self.options.time_limit,
+            },
+            state: state.clone(),
+            threads: threads.clone(),
         };
         let slots = 1..=self.options.concurrency.max(1);
         let slots = slots
@@ -209,6 +237,7 @@ impl Worker {
             ready,
             slots,
             timer,
+            rates,
         }
     }
 
@@ -218,6 +247,7 @@ impl Worker {
         &self,
         running: &Running,
         state: &WorkerState,
+        rates: RateLimits,
         shutdown: &Shutdown,
         events: &Events,
     ) {
@@ -242,6 +272,7 @@ impl Worker {
             prefetch: settings.worker_prefetch_multiplier * self.options.concurrency.max(1),
             shutdown: shutdown.clone(),
             events: events.clone(),
+            rates,
         };
         let (listening, listens) = oneshot::channel();
         running.tracker.spawn(control.run(listening, end));
@@ -261,6 +292,7 @@ impl Worker {
 impl Running {
     async fn stop(self) {
         let mut left = self.timer.await.unwrap_or_default();
+        left.extend(self.rates.await.unwrap_or_default());
         {
             let mut ready = self.ready.lock().await;
             ready.close();

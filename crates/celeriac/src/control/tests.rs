@@ -35,6 +35,7 @@ fn control_with(settings: Settings) -> Control {
     let state = WorkerState::load(app.settings(), app.lamport().clone()).expect("no state file");
     Control {
         events: Events::new("w1@host".to_owned(), state.clone(), false),
+        rates: RateLimits::of(&app),
         app,
         state,
         hostname: "w1@host".to_owned(),

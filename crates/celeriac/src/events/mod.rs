@@ -70,7 +70,7 @@ impl Events {
     }
 
     /// Whether anybody wants to hear of tasks.
-    pub(crate) fn is_on(&self) -> bool {
+    fn is_on(&self) -> bool {
         self.inner.tasks.load(Ordering::Relaxed)
     }
 
@@ -95,16 +95,16 @@ impl Events {
         }));
     }
 
-    /// A task begins to run.
-    pub(crate) fn started(&self, uuid: &str) {
-        if self.is_on() {
+    /// A task begins to run. Here and below, no id: its task sends no events.
+    pub(crate) fn started(&self, uuid: Option<&str>) {
+        if let Some(uuid) = self.heard(uuid) {
             self.push(&Event::TaskStarted(TaskId { uuid }));
         }
     }
 
     /// A task has returned this.
-    pub(crate) fn succeeded(&self, uuid: &str, value: &Value, runtime: Duration) {
-        if self.is_on() {
+    pub(crate) fn succeeded(&self, uuid: Option<&str>, value: &Value, runtime: Duration) {
+        if let Some(uuid) = self.heard(uuid) {
             self.push(&Event::TaskSucceeded {
                 uuid,
                 result: &repr::saferepr(value),
@@ -114,12 +114,12 @@ impl Events {
     }
 
     /// A task has failed for good.
-    pub(crate) fn failed(&self, uuid: &str, exception: &TaskException, traceback: Option<&str>) {
-        if self.is_on() {
+    pub(crate) fn failed(&self, uuid: Option<&str>, exception: &TaskException, traceback: &str) {
+        if let Some(uuid) = self.heard(uuid) {
             self.push(&Event::TaskFailed(TaskRaised {
                 uuid,
                 exception: &exception.repr(),
-                traceback,
+                traceback: Some(traceback),
             }));
         }
     }
@@ -127,11 +127,11 @@ impl Events {
     /// A task was sent again; where it named no cause, Celery shows `None`.
     pub(crate) fn retried(
         &self,
-        uuid: &str,
+        uuid: Option<&str>,
         cause: Option<&TaskException>,
         traceback: Option<&str>,
     ) {
-        if self.is_on() {
+        if let Some(uuid) = self.heard(uuid) {
             let exception = cause.map_or_else(|| "None".to_owned(), TaskException::repr);
             self.push(&Event::TaskRetried(TaskRaised {
                 uuid,
@@ -142,8 +142,8 @@ impl Events {
     }
 
     /// A task will not run, since it was revoked or its time has passed.
-    pub(crate) fn revoked(&self, uuid: &str, expired: bool) {
-        if self.is_on() {
+    pub(crate) fn revoked(&self, uuid: Option<&str>, expired: bool) {
+        if let Some(uuid) = self.heard(uuid) {
             self.push(&Event::TaskRevoked {
                 uuid,
                 terminated: false,
@@ -154,8 +154,8 @@ impl Events {
     }
 
     /// A running task was ended by remote control, which named this signal.
-    pub(crate) fn terminated(&self, uuid: &str, signum: Option<i64>) {
-        if self.is_on() {
+    pub(crate) fn terminated(&self, uuid: Option<&str>, signum: Option<i64>) {
+        if let Some(uuid) = self.heard(uuid) {
             self.push(&Event::TaskRevoked {
                 uuid,
                 terminated: true,
@@ -166,17 +166,21 @@ impl Events {
     }
 
     /// A task has refused its message.
-    pub(crate) fn rejected(&self, uuid: &str, requeue: bool) {
-        if self.is_on() {
+    pub(crate) fn rejected(&self, uuid: Option<&str>, requeue: bool) {
+        if let Some(uuid) = self.heard(uuid) {
             self.push(&Event::TaskRejected { uuid, requeue });
         }
     }
 
     /// A run is given up by a cold stop.
-    pub(crate) fn cancelled(&self, uuid: &str) {
-        if self.is_on() {
+    pub(crate) fn cancelled(&self, uuid: Option<&str>) {
+        if let Some(uuid) = self.heard(uuid) {
             self.push(&Event::TaskCancelled(TaskId { uuid }));
         }
+    }
+
+    fn heard<'a>(&self, uuid: Option<&'a str>) -> Option<&'a str> {
+        uuid.filter(|_| self.is_on())
     }
 
     fn push(&self, event: &Event<'_>) {
@@ -233,11 +237,12 @@ mod tests {
     #[test]
     fn nothing_is_written_while_nobody_listens() {
         let events = events(false);
-        events.started("a");
+        events.started(Some("a"));
         assert!(events.inner.buffer.take().is_none());
         assert_eq!(events.inner.state.clock(), 0);
         assert!(events.switch(true) && !events.switch(true));
-        events.started("a");
+        events.started(None);
+        events.started(Some("a"));
         let batch = events.inner.buffer.take().expect("an event");
         let told: Value = serde_json::from_str(&batch.list).expect("JSON");
         assert_eq!(told[0]["type"], "task-started");
@@ -246,7 +251,7 @@ mod tests {
             (&Value::from(1), &Value::from("a"))
         );
         assert!(events.switch(false));
-        events.started("b");
+        events.started(Some("b"));
         assert!(events.inner.buffer.take().is_none());
     }
 

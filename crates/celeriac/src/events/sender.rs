@@ -104,7 +104,9 @@ impl Events {
     }
 
     fn mention(&self, dropped: &mut Dropped) {
-        if let Some(count) = dropped.to_mention(self.inner.buffer.take_dropped(), Instant::now()) {
+        if let Some(count) =
+            dropped.worth_mentioning(self.inner.buffer.take_dropped(), Instant::now())
+        {
             log::warn!(
                 "{count} event(s) of tasks were dropped: the broker does not take them as fast as they come"
             );
@@ -166,7 +168,7 @@ struct Dropped {
 
 impl Dropped {
     /// Counts further ones; how many to mention now, if it is time for that.
-    fn to_mention(&mut self, further: u64, now: Instant) -> Option<u64> {
+    fn worth_mentioning(&mut self, further: u64, now: Instant) -> Option<u64> {
         self.count += further;
         let is_early = |mentioned: Instant| now.duration_since(mentioned) < MENTION_INTERVAL;
         if self.count == 0 || self.mentioned.is_some_and(is_early) {
@@ -221,10 +223,10 @@ mod tests {
         let mut dropped = Dropped::default();
         let begin = Instant::now();
         let after = |seconds| begin + Duration::from_secs(seconds);
-        assert_eq!(dropped.to_mention(0, begin), None);
-        assert_eq!(dropped.to_mention(3, begin), Some(3));
-        assert_eq!(dropped.to_mention(4, after(5)), None);
-        assert_eq!(dropped.to_mention(0, after(11)), Some(4));
-        assert_eq!(dropped.to_mention(0, after(30)), None);
+        assert_eq!(dropped.worth_mentioning(0, begin), None);
+        assert_eq!(dropped.worth_mentioning(3, begin), Some(3));
+        assert_eq!(dropped.worth_mentioning(4, after(5)), None);
+        assert_eq!(dropped.worth_mentioning(0, after(11)), Some(4));
+        assert_eq!(dropped.worth_mentioning(0, after(30)), None);
     }
 }

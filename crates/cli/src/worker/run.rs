@@ -63,6 +63,8 @@ pub(crate) async fn run(
             concurrency,
             queues,
             heartbeat: heartbeat(matches),
+            time_limit: matches.get_one::<Duration>("time_limit").copied(),
+            soft_time_limit: matches.get_one::<Duration>("soft_time_limit").copied(),
             succession,
         },
     );
