@@ -19,6 +19,8 @@ mod corpus;
 mod crashes;
 /// What the engine withstands: odd settings, odd messages, servers that are away.
 mod engine;
+/// What monitors are told.
+mod events;
 /// Files at hand, without Kafka and Redis.
 mod ingest;
 /// Our worker and Python's on the same Redis.

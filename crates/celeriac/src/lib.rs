@@ -6,6 +6,7 @@
 //! # Rooms, from the outside in
 //! - `worker`, `shutdown`: a worker's life, from the first connection to the last message given back.
 //! - `control`: remote control.
+//! - `events`: what monitors are told.
 //! - `consumer`: connecting, taking, and what to do with a message.
 //! - `executor`: running tasks, and the order in which their end is settled.
 //! - `canvas`: what is sent when a task has ended.
@@ -25,9 +26,11 @@ pub mod clock;
 mod consumer;
 mod context;
 mod control;
+mod events;
 mod executor;
 mod failpoint;
 pub mod handler;
+mod lamport;
 pub mod log_lines;
 mod shutdown;
 mod state;
@@ -43,6 +46,7 @@ pub use app::{
 pub use celeriac_protocol as protocol;
 pub use celery_task::Delay;
 pub use context::Context;
+pub use events::DEFAULT_HEARTBEAT;
 pub use executor::{BlockingError, blocking};
 pub use failpoint::{FAILPOINTS, FailpointError, check_failpoint, failpoint};
 pub use handler::{

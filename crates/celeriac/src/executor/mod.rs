@@ -38,6 +38,7 @@ use time_limit::{Exceeded, Limit, TimeLimits};
 use crate::app::App;
 use crate::backoff::Patience;
 use crate::consumer::held::Held;
+use crate::events::Events;
 use crate::handler::{Invocation, Outcome};
 use crate::log_lines;
 use crate::state::{TaskLimits, WorkerState};
@@ -51,6 +52,7 @@ pub(crate) type Ready = Arc<Mutex<mpsc::Receiver<Request>>>;
 #[derive(Debug, Clone)]
 pub(crate) struct Executor {
     pub(crate) app: App,
+    pub(crate) events: Events,
     pub(crate) held: Held,
     pub(crate) hostname: String,
     /// Done when no further request is to be started.
@@ -170,6 +172,7 @@ impl Executor {
                 self.await_thread().await;
             }
             End::GivenUp if self.cold.is_cancelled() => {
+                self.events.cancelled(request.event_id());
                 self.requeue(&mut request, QueueEnd::Front).await;
             }
             // Another worker owns the message now; whatever we would say is wrong (promise M2).
@@ -234,6 +237,7 @@ impl Executor {
     }
 
     async fn begin(&self, request: &mut Request) -> End {
+        self.events.started(request.event_id());
         if request.tracks_started() {
             let meta = json!({"pid": std::process::id(), "hostname": self.hostname});
             let children = Value::Array(Vec::new());

@@ -60,6 +60,8 @@ impl Executor {
         self.store(&request, State::Retry, value, Some(&traceback), children)
             .await;
         request.subject().retried(&when, cause);
+        let id = request.event_id();
+        self.events.retried(id, cause, Some(&traceback));
         self.ack(&mut request).await;
     }
 }
