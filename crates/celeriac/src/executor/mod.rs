@@ -1,6 +1,7 @@
 //! Running tasks.
 //!
 //! - here: the slots, and one request on its way through a slot.
+//! - `ending`: what is left to do when a run is over, while the slot goes on.
 //! - `request`: a message that was accepted, with all that belongs to it.
 //! - `record`: writing down where a task stands.
 //! - `settle`: the order in which the end of a task takes effect (promise M6), the one place.
@@ -9,6 +10,7 @@
 //! Counterpart: `celery/worker/request.py` and `celery/app/trace.py::build_tracer` @ 5.7.0.
 
 mod blocking;
+mod ending;
 mod record;
 mod request;
 mod settle;
@@ -27,7 +29,9 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use blocking::on_own_thread;
 pub use blocking::{BlockingError, blocking};
+pub(crate) use ending::Ending;
 pub(crate) use request::Request;
+use request::Traces;
 
 use crate::app::App;
 use crate::backoff::Patience;
@@ -65,21 +69,43 @@ enum Company {
 
 impl Executor {
     /// Runs one request after the other until told to stop. Returns how many have run.
-    pub(crate) async fn run_slot(self, slot: usize, ready: Ready) -> usize {
+    pub(crate) async fn run_slot(
+        self,
+        slot: usize,
+        ready: Ready,
+        endings: mpsc::Sender<Ending>,
+    ) -> usize {
         let mut count = 0;
+        let name = log_lines::slot_name(slot);
         while let Some(request) = self.next(&ready).await {
-            let name = log_lines::slot_name(slot);
-            let (subject, tag) = (request.subject(), request.tag());
-            let execution = AssertUnwindSafe(self.execute(request)).catch_unwind();
-            // The task's own panics are caught further in: this one is ours, and must not cost the slot.
-            if let Err(panic) = log_lines::in_process(name, execution).await {
-                subject.internal_error(&panic_text(&*panic));
-                self.held.let_go(tag.as_deref());
+            let traces = request.traces();
+            let execution = self.guarded(&name, &traces, self.execute(request));
+            if let Some(Some(ending)) = execution.await {
+                // It cannot be refused: what settles ends after the slots.
+                endings.send(ending.of_slot(&name)).await.ok();
             }
             self.busy.send_modify(|busy| *busy -= 1);
             count += 1;
         }
         count
+    }
+
+    /// The task's own panics are caught further in: this one is ours, and must not cost the slot.
+    async fn guarded<T>(
+        &self,
+        name: &Arc<str>,
+        traces: &Traces,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
+        let work = AssertUnwindSafe(work).catch_unwind();
+        match log_lines::in_process(Arc::clone(name), work).await {
+            Ok(done) => Some(done),
+            Err(panic) => {
+                traces.subject().internal_error(&panic_text(&*panic));
+                self.held.let_go(traces.tag());
+                None
+            }
+        }
     }
 
     async fn next(&self, ready: &Ready) -> Option<Request> {
@@ -91,22 +117,28 @@ impl Executor {
         }
     }
 
-    async fn execute(&self, mut request: Request) {
+    /// From the slot to the end of the run. What is left to do then is returned, unless it is done already.
+    async fn execute(&self, mut request: Request) -> Option<Ending> {
         if request.context().cancelled().is_cancelled() {
-            return request.subject().lost();
+            request.subject().lost();
+            return None;
         }
         if request.is_expired() {
-            return self.discard(request, "expired").await;
+            self.discard(request, "expired").await;
+            return None;
         }
         let Some(_company) = self.company(&request).await else {
             self.requeue(&mut request, QueueEnd::Front).await;
-            return;
+            return None;
         };
         if !request.start() {
-            return self.discard(request, "revoked").await;
+            self.discard(request, "revoked").await;
+            return None;
         }
         let early = if request.acks_late(self.app.settings()) {
-            self.mark_started(&mut request).await;
+            if request.is_to_be_marked() {
+                self.mark_started(&mut request).await;
+            }
             None
         } else {
             request.take_delivery()
@@ -114,36 +146,21 @@ impl Executor {
         if let Some(delivery) = &early
             && !self.held.is_still_ours(delivery).await
         {
-            return request.subject().lost();
+            request.subject().lost();
+            return None;
         }
-        let cancelled = request.context().cancelled().clone();
-        let acknowledge = async {
-            let is_ours = match early {
-                Some(delivery) => self.held.ack(delivery).await,
-                None => true,
-            };
-            if !is_ours {
-                cancelled.cancel();
-            }
-            is_ours
-        };
+        // Beside the run, as a pool's child has begun when Celery's main process acknowledges. Where the message turns
+        // out to be another worker's, the run is cancelled.
+        let receipt = early.map(|delivery| self.held.ack(delivery));
         let started = Instant::now();
-        // Beside the run, as a pool's child has begun when Celery's main process acknowledges.
-        let (outcome, is_ours) = tokio::join!(self.begin(&mut request), acknowledge);
-        if request.end() {
-            return self.terminated(request).await;
+        let outcome = self.begin(&mut request).await;
+        let ending = Ending::new(request, outcome, started.elapsed(), receipt);
+        // A mark that outlasts the run would blame this one for what the next one does.
+        if ending.keeps_its_slot() {
+            self.finish(ending).await;
+            return None;
         }
-        if !is_ours {
-            return request.subject().lost();
-        }
-        match outcome {
-            Some(outcome) => self.settle(request, outcome, started.elapsed()).await,
-            None if self.cold.is_cancelled() => {
-                self.requeue(&mut request, QueueEnd::Front).await;
-            }
-            // Another worker owns the message now; whatever we would say is wrong (promise M2).
-            None => request.subject().lost(),
-        }
+        Some(ending)
     }
 
     /// A suspect waits until nothing else runs, and nothing else starts meanwhile. `None`: a stop came first.
