@@ -6,13 +6,21 @@
 //! Counterpart: `celery/app/task.py::Context` @ 5.7.0.
 
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use celeriac_protocol::message::Headers;
+use celeriac_protocol::message::{Headers, TaskMessage};
+use celeriac_protocol::{DeliveryInfo, Properties, State};
+use chrono::{DateTime, Utc};
+use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
-use crate::app::App;
+use crate::app::{App, AsyncResult, SendError, SendOptions};
+use crate::backend::Author;
 use crate::handler::Outcome;
+use crate::threads::Threads;
+use crate::transport::Error;
 
 tokio::task_local! {
     static CURRENT: Context;
@@ -26,12 +34,29 @@ pub struct Context {
 
 struct Inner {
     app: App,
-    headers: Headers,
-    hostname: String,
-    is_redelivered: bool,
+    message: Arc<TaskMessage>,
+    place: Place,
+    /// Done when the run is to end.
     cancelled: CancellationToken,
+    /// Done when the soft time limit has passed.
+    soft_limit: CancellationToken,
+    /// The task has asked for that, so it is told and not ended.
+    hears_soft_limit: AtomicBool,
     decision: Mutex<Option<Outcome>>,
     children: Mutex<Vec<String>>,
+}
+
+/// Where a request runs.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    /// The worker's node name.
+    pub(crate) hostname: Arc<str>,
+    /// The queue that the message came from.
+    pub(crate) queue: String,
+    /// The broker has handed this message out before.
+    pub(crate) is_redelivered: bool,
+    /// The worker's threads for tasks.
+    pub(crate) threads: Threads,
 }
 
 impl std::fmt::Debug for Context {
@@ -46,18 +71,18 @@ impl std::fmt::Debug for Context {
 impl Context {
     pub(crate) fn new(
         app: App,
-        headers: Headers,
-        hostname: String,
-        is_redelivered: bool,
+        message: Arc<TaskMessage>,
+        place: Place,
         cancelled: CancellationToken,
     ) -> Self {
         Self {
             inner: Arc::new(Inner {
                 app,
-                headers,
-                hostname,
-                is_redelivered,
+                message,
+                place,
                 cancelled,
+                soft_limit: CancellationToken::new(),
+                hears_soft_limit: AtomicBool::new(false),
                 decision: Mutex::new(None),
                 children: Mutex::new(Vec::new()),
             }),
@@ -75,38 +100,93 @@ impl Context {
 
     /// The task id.
     pub fn id(&self) -> &str {
-        &self.inner.headers.id
+        &self.inner.message.headers.id
     }
 
     /// The name in the message.
     pub fn task_name(&self) -> &str {
-        &self.inner.headers.task
+        &self.inner.message.headers.task
     }
 
     /// How often this task has been retried; 0 in the first run.
     pub fn retries(&self) -> u64 {
-        self.inner.headers.retries
+        self.inner.message.headers.retries
     }
 
     /// The first task of the workflow that this one belongs to; itself when it stands alone.
     pub fn root_id(&self) -> &str {
-        let root = self.inner.headers.root_id.as_deref();
+        let root = self.inner.message.headers.root_id.as_deref();
         root.filter(|id| !id.is_empty()).unwrap_or(self.id())
+    }
+
+    /// The task that has sent this one; `None` for one that was sent from outside.
+    pub fn parent_id(&self) -> Option<&str> {
+        self.inner.message.headers.parent_id.as_deref()
+    }
+
+    /// The group that it belongs to.
+    pub fn group(&self) -> Option<&str> {
+        self.inner.message.headers.group.as_deref()
+    }
+
+    /// Its place in the group.
+    pub fn group_index(&self) -> Option<i64> {
+        self.inner.message.headers.group_index
+    }
+
+    /// The time before which it was not to run.
+    pub fn eta(&self) -> Option<DateTime<Utc>> {
+        self.headers().eta_time().ok().flatten()
+    }
+
+    /// The time after which it was not to start.
+    pub fn expires(&self) -> Option<DateTime<Utc>> {
+        self.headers().expires_time().ok().flatten()
+    }
+
+    /// The hard time limit that the message names; the one that holds may be the task's or the worker's.
+    pub fn time_limit(&self) -> Option<Duration> {
+        self.headers().timelimit.hard_duration()
+    }
+
+    /// The soft time limit that the message names.
+    pub fn soft_time_limit(&self) -> Option<Duration> {
+        self.headers().timelimit.soft_duration()
     }
 
     /// All headers of the message, unknown ones in `extra`.
     pub fn headers(&self) -> &Headers {
-        &self.inner.headers
+        &self.inner.message.headers
+    }
+
+    /// The properties of the message: correlation id, reply queue, priority, and whatever the sender has added.
+    pub fn properties(&self) -> &Properties {
+        &self.inner.message.properties
+    }
+
+    /// Exchange and routing key.
+    pub fn delivery_info(&self) -> &DeliveryInfo {
+        &self.properties().delivery_info
+    }
+
+    /// The positional arguments as they came.
+    pub fn args(&self) -> &[Value] {
+        &self.inner.message.args
+    }
+
+    /// The keyword arguments as they came.
+    pub fn kwargs(&self) -> &Map<String, Value> {
+        &self.inner.message.kwargs
     }
 
     /// The worker's node name.
     pub fn hostname(&self) -> &str {
-        &self.inner.hostname
+        &self.inner.place.hostname
     }
 
     /// The broker has handed this message out before.
     pub fn is_redelivered(&self) -> bool {
-        self.inner.is_redelivered
+        self.inner.place.is_redelivered
     }
 
     /// The app, to send further tasks.
@@ -119,10 +199,74 @@ impl Context {
         self.inner.app.state()
     }
 
-    /// Done when the run is to end at once: a cold stop, or another worker owns the message now.
-    /// Whatever the task returns then is dropped.
+    /// Done when the run is to end at once: a time limit, a cold stop, remote control, or another worker owns the
+    /// message now. Whatever the task returns then is dropped. An async task is ended at its next `await` by itself.
     pub fn cancelled(&self) -> &CancellationToken {
         &self.inner.cancelled
+    }
+
+    /// Whether the run is to end at once; see [`Self::cancelled`].
+    pub fn is_cancelled(&self) -> bool {
+        self.inner.cancelled.is_cancelled()
+    }
+
+    /// Done when the soft time limit has passed. A task that has asked for it is told, and may clean up and return
+    /// what it likes until its hard limit. One that never asks is ended with `SoftTimeLimitExceeded`.
+    pub fn soft_limit(&self) -> &CancellationToken {
+        self.inner.hears_soft_limit.store(true, Ordering::Relaxed);
+        &self.inner.soft_limit
+    }
+
+    /// The soft limit has passed; `true` when the task listens.
+    pub(crate) fn reach_soft_limit(&self) -> bool {
+        self.inner.soft_limit.cancel();
+        self.inner.hears_soft_limit.load(Ordering::Relaxed)
+    }
+
+    /// Stores a state of the task's own, such as `PROGRESS`, with what belongs to it: whoever asks for the result sees
+    /// it. It is stored also where results are ignored, and never over a SUCCESS.
+    ///
+    /// # Errors
+    /// The backend is away; the task may go on.
+    pub async fn update_state(&self, state: &str, meta: Value) -> Result<(), Error> {
+        let document = self.author().document(State::from(state), meta);
+        self.inner.app.backend().store(&document).await
+    }
+
+    /// Sends a task as a child of this one, also from another spawned future.
+    ///
+    /// # Errors
+    /// As [`App::send_task`].
+    pub async fn send_task(
+        &self,
+        name: &str,
+        args: Vec<Value>,
+        kwargs: Map<String, Value>,
+        options: SendOptions,
+    ) -> Result<AsyncResult, SendError> {
+        let sending = self.app().send_task(name, args, kwargs, options);
+        self.clone().scope(sending).await
+    }
+
+    pub(crate) fn author(&self) -> Author<'_> {
+        Author {
+            message: &self.inner.message,
+            hostname: &self.inner.place.hostname,
+            queue: &self.inner.place.queue,
+            is_extended: self.inner.app.settings().result_extended,
+        }
+    }
+
+    pub(crate) fn message(&self) -> &Arc<TaskMessage> {
+        &self.inner.message
+    }
+
+    pub(crate) fn queue(&self) -> &str {
+        &self.inner.place.queue
+    }
+
+    pub(crate) fn threads(&self) -> &Threads {
+        &self.inner.place.threads
     }
 
     pub(crate) fn add_child(&self, id: String) {

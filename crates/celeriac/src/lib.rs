@@ -13,6 +13,7 @@
 //! - `state`: what a worker has and remembers.
 //! - `handler`, `context`: the seam to tasks; `celery_task`: tasks made with the `celery` crate's macro.
 //! - `transport`, `backend`: the broker and the results.
+//! - `threads`: those that may go on for ever.
 //! - `failpoint`: where crash tests let the process end.
 
 mod app;
@@ -30,6 +31,7 @@ pub mod handler;
 pub mod log_lines;
 mod shutdown;
 mod state;
+mod threads;
 pub mod transport;
 mod worker;
 
@@ -41,7 +43,9 @@ pub use celery_task::Delay;
 pub use context::Context;
 pub use executor::{BlockingError, blocking};
 pub use failpoint::{FAILPOINTS, FailpointError, check_failpoint, failpoint};
-pub use handler::{Handler, Invocation, Outcome, Retry, TaskOptions};
+pub use handler::{
+    ExceptionKind, Handler, Invocation, MaxRetries, Outcome, RateLimit, Retry, TaskOptions,
+};
 pub use shutdown::Shutdown;
 pub use state::{RevokedError, StateDbError, StateError};
 pub use worker::{Succession, Worker, WorkerError, WorkerOptions};

@@ -82,12 +82,34 @@ impl Subject {
             "Task {name}[{id}] succeeded in {seconds}s: {result}");
     }
 
-    pub(crate) fn failed(&self, exception: &TaskException, traceback: &str) {
+    /// `is_expected`: the task says that this belongs to its business.
+    pub(crate) fn failed(&self, exception: &TaskException, traceback: &str, is_expected: bool) {
         let Self { name, id } = self;
         let exception = exception.repr();
+        if is_expected {
+            return info!(task_name = name.as_str(), task_id = id.as_str();
+                "Task {name}[{id}] raised expected: {exception}");
+        }
         let traceback = traceback.trim_end();
         error!(task_name = name.as_str(), task_id = id.as_str();
             "Task {name}[{id}] raised unexpected: {exception}\n{traceback}");
+    }
+
+    pub(crate) fn exceeded_soft(&self, limit: &Value) {
+        let Self { name, id } = self;
+        let limit = repr::repr_value(limit);
+        warn!(task_name = name.as_str(), task_id = id.as_str(); "Soft time limit ({limit}s) exceeded for {name}[{id}]");
+    }
+
+    pub(crate) fn exceeded_hard(&self, limit: &Value) {
+        let Self { name, id } = self;
+        let limit = repr::repr_value(limit);
+        error!(task_name = name.as_str(), task_id = id.as_str(); "Hard time limit ({limit}s) exceeded for {name}[{id}]");
+    }
+
+    pub(crate) fn already_succeeded(&self) {
+        let Self { name, id } = self;
+        info!(task_name = name.as_str(), task_id = id.as_str(); "Task {name}[{id}] Task already completed successfully.");
     }
 
     pub(crate) fn retried(&self, when: &str, exception: Option<&TaskException>) {

@@ -9,6 +9,7 @@
 
 use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -19,11 +20,13 @@ use uuid::Uuid;
 use crate::app::App;
 use crate::backoff::Patience;
 use crate::consumer::held::Held;
+use crate::consumer::rate_limit::RateLimits;
 use crate::consumer::{Consumer, Outlets, Prefetch, ReadySender, Slots, lease, neighbours, timer};
 use crate::control::Control;
 use crate::executor::{Executor, Ready, Request};
 use crate::shutdown::Shutdown;
-use crate::state::{self, StateError, WorkerState};
+use crate::state::{self, StateError, TaskLimits, WorkerState};
+use crate::threads::Threads;
 use crate::transport::{Delivery, Error, QueueEnd};
 
 /// How many messages may be on the way between two parts of a worker.
@@ -43,6 +46,10 @@ pub struct WorkerOptions {
     pub concurrency: usize,
     /// The queues to consume from.
     pub queues: Vec<String>,
+    /// The hard time limit of tasks for which nothing else names one.
+    pub time_limit: Option<Duration>,
+    /// The soft time limit of such tasks.
+    pub soft_time_limit: Option<Duration>,
     /// What the parent of a supervised worker knows; nothing otherwise.
     pub succession: Succession,
 }
@@ -75,6 +82,13 @@ pub struct Worker {
     options: WorkerOptions,
 }
 
+/// What the consumer's messages come out of.
+struct Inlets {
+    requests: mpsc::Receiver<Request>,
+    timed: mpsc::Receiver<timer::Timed>,
+    busy: watch::Sender<usize>,
+}
+
 /// The parts of a running worker.
 struct Running {
     app: App,
@@ -86,6 +100,7 @@ struct Running {
     slots: Vec<JoinHandle<usize>>,
     settling: JoinHandle<()>,
     timer: JoinHandle<Vec<Delivery>>,
+    rates: JoinHandle<Vec<Delivery>>,
 }
 
 impl Worker {
@@ -107,14 +122,23 @@ impl Worker {
         }
         let (requests, incoming) = mpsc::channel(CHANNEL_CAPACITY);
         let (busy, free) = watch::channel(0);
+        let rates = RateLimits::of(&self.app);
         let ready = ReadySender {
             requests,
             busy: busy.clone(),
+            rates: rates.clone(),
             stopping: shutdown.stopping().clone(),
         };
         let (timed, timed_incoming) = mpsc::channel(CHANNEL_CAPACITY);
-        let running = self.start(&shutdown, busy, incoming, ready.clone(), timed_incoming);
-        self.remember_and_listen(&running, &state, &shutdown).await;
+        let threads = Threads::new(self.options.concurrency.max(1));
+        let inlets = Inlets {
+            requests: incoming,
+            timed: timed_incoming,
+            busy,
+        };
+        let running = self.start(&shutdown, inlets, ready.clone(), &state, &threads);
+        self.remember_and_listen(&running, &state, rates, &shutdown)
+            .await;
         let consumer = Consumer::new(
             self.app.clone(),
             self.options.hostname.clone(),
@@ -129,6 +153,7 @@ impl Worker {
                     count: self.options.concurrency.max(1),
                 },
                 state,
+                threads,
             },
             shutdown.clone(),
         );
@@ -145,11 +170,16 @@ impl Worker {
     fn start(
         &self,
         shutdown: &Shutdown,
-        busy: watch::Sender<usize>,
-        incoming: mpsc::Receiver<Request>,
+        inlets: Inlets,
         ready: ReadySender,
-        timed: mpsc::Receiver<timer::Timed>,
+        state: &WorkerState,
+        threads: &Threads,
     ) -> Running {
+        let Inlets {
+            requests,
+            timed,
+            busy,
+        } = inlets;
         let tracker = TaskTracker::new();
         let released = CancellationToken::new();
         let stopping = shutdown.stopping().clone();
@@ -176,8 +206,9 @@ impl Worker {
                 () = over.cancelled() => {}
             }
         });
+        let rates = tracker.spawn(ready.rates.clone().run(ready.clone()));
         let timer = tracker.spawn(timer::run(timed, ready, held.clone()));
-        let ready: Ready = Arc::new(Mutex::new(incoming));
+        let ready: Ready = Arc::new(Mutex::new(requests));
         let acknowledging = held.clone().acknowledge(released.clone());
         tracker.spawn(acknowledging);
         let most = self.prefetch().clamp(SETTLING_MIN, SETTLING_MAX);
@@ -190,6 +221,12 @@ impl Worker {
             patience,
             company: Arc::default(),
             busy,
+            limits: TaskLimits {
+                soft: self.options.soft_time_limit,
+                hard: self.options.time_limit,
+            },
+            state: state.clone(),
+            threads: threads.clone(),
         };
         let (endings, ended) = mpsc::channel(CHANNEL_CAPACITY.min(most));
         let settling = tracker.spawn(executor.clone().settle_all(ended, most));
@@ -209,6 +246,7 @@ impl Worker {
             slots,
             settling,
             timer,
+            rates,
         }
     }
 
@@ -218,6 +256,7 @@ impl Worker {
         &self,
         running: &Running,
         state: &WorkerState,
+        rates: RateLimits,
         shutdown: &Shutdown,
     ) {
         let end = running.released.clone();
@@ -236,6 +275,7 @@ impl Worker {
             concurrency: self.options.concurrency,
             prefetch: settings.worker_prefetch_multiplier * self.options.concurrency.max(1),
             shutdown: shutdown.clone(),
+            rates,
         };
         let (listening, listens) = oneshot::channel();
         running.tracker.spawn(control.run(listening, end));
@@ -255,6 +295,7 @@ impl Worker {
 impl Running {
     async fn stop(self) {
         let mut left = self.timer.await.unwrap_or_default();
+        left.extend(self.rates.await.unwrap_or_default());
         {
             let mut ready = self.ready.lock().await;
             ready.close();

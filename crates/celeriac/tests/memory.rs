@@ -45,6 +45,8 @@ async fn a_worker_runs_what_was_sent_through_memory() {
         hostname: "celery@test".to_owned(),
         concurrency: 2,
         queues: vec!["celery".to_owned()],
+        time_limit: None,
+        soft_time_limit: None,
         succession: celeriac::Succession::default(),
     };
     let shutdown = Shutdown::new();

@@ -4,6 +4,7 @@
 //! - `connect`: from a URL to a transport or backend.
 //! - `send`: `send_task`, and what `apply_async` takes.
 //! - `dead_letters`: what nobody could run.
+//! - `registered`: a task that the app has.
 //! - `result`: what a caller holds of a task that was sent.
 //!
 //! There is no global app: two of them, with workers, can live in one process.
@@ -12,6 +13,7 @@
 
 mod connect;
 mod dead_letters;
+mod registered;
 mod result;
 pub(crate) mod send;
 pub mod settings;
@@ -25,13 +27,14 @@ use serde::Serialize;
 use uuid::Uuid;
 
 pub use dead_letters::{DeadLetters, Pages};
+pub(crate) use registered::Registered;
 pub use result::AsyncResult;
 pub use send::{SendError, SendOptions};
 pub use settings::Settings;
 
 use crate::backend::ResultBackend;
 use crate::celery_task::{CeleryTask, CrateApp};
-use crate::handler::Handler;
+use crate::handler::{Handler, TaskOptions};
 use crate::transport::{Error, Transport};
 
 /// A Celery app. Cheap to clone; all clones are the same app.
@@ -43,7 +46,7 @@ pub struct App {
 struct Inner {
     name: String,
     settings: Settings,
-    tasks: BTreeMap<String, Arc<dyn Handler>>,
+    tasks: BTreeMap<String, Arc<Registered>>,
     state: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
     transport: Arc<dyn Transport>,
     backend: Arc<dyn ResultBackend>,
@@ -120,7 +123,7 @@ impl App {
         DeadLetters::new(self.clone(), queue)
     }
 
-    pub(crate) fn handler(&self, task: &str) -> Option<&Arc<dyn Handler>> {
+    pub(crate) fn registered(&self, task: &str) -> Option<&Arc<Registered>> {
         self.inner.tasks.get(task)
     }
 
@@ -172,7 +175,18 @@ impl AppBuilder {
         T: Task + 'static,
         T::Returns: Serialize,
     {
-        self.handler(CeleryTask::<T>::new())
+        self.task_with::<T>(TaskOptions::default())
+    }
+
+    /// Registers a task made with `#[celery::task]`, with options for which that macro has no word. They win over
+    /// what stands in the macro.
+    #[must_use]
+    pub fn task_with<T>(self, options: TaskOptions) -> Self
+    where
+        T: Task + 'static,
+        T::Returns: Serialize,
+    {
+        self.handler(CeleryTask::<T>::new(options))
     }
 
     /// Registers a task of one's own making. A second one of the same name replaces the first.
@@ -197,10 +211,14 @@ impl AppBuilder {
     pub fn build(self) -> Result<App, Error> {
         let transport = connect::transport(&self.settings)?;
         let backend = connect::backend(&self.settings)?;
+        let settings = &self.settings;
+        let tasks = self.tasks.into_iter();
+        let tasks =
+            tasks.map(|(name, handler)| (name, Arc::new(Registered::new(handler, settings))));
         Ok(App {
             inner: Arc::new(Inner {
                 name: self.name,
-                tasks: self.tasks,
+                tasks: tasks.collect(),
                 state: self.state,
                 transport,
                 backend,

@@ -3,12 +3,14 @@
 //! Counterpart: `celery/backends/base.py` @ 5.7.0.
 
 mod disabled;
+mod document;
 mod redis;
 
 use async_trait::async_trait;
 use celeriac_protocol::result::TaskMeta;
 
 pub(crate) use disabled::DisabledBackend;
+pub(crate) use document::{Author, map};
 pub(crate) use redis::RedisBackend;
 
 use crate::transport::Error;

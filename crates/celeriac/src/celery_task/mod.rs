@@ -16,6 +16,7 @@ mod crate_app;
 mod delay;
 
 use std::marker::PhantomData;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use celeriac_protocol::exception::TaskException;
@@ -30,7 +31,7 @@ pub use delay::Delay;
 
 use crate::context::Context;
 use crate::executor;
-use crate::handler::{Handler, Invocation, Outcome, Retry, TaskOptions};
+use crate::handler::{Handler, Invocation, MaxRetries, Outcome, Retry, TaskOptions};
 
 impl Context {
     /// Ends the task as FAILURE with this exception: `return Err(ctx.raise(…))`.
@@ -42,19 +43,51 @@ impl Context {
 
     /// Asks for a retry: `return Err(ctx.retry(…))`.
     pub fn retry(&self, retry: Retry) -> TaskError {
-        self.decide(Outcome::Retry(retry));
+        self.decide(retry.into());
         TaskError::Retry(None)
+    }
+
+    /// Ends the task without storing anything: `return Err(ctx.ignore())`.
+    pub fn ignore(&self) -> TaskError {
+        self.decide(Outcome::Ignore);
+        TaskError::UnexpectedError("ignored".to_owned())
+    }
+
+    /// Refuses the message: `return Err(ctx.reject(…))`. Requeued, it goes to the end of its queue.
+    pub fn reject(&self, reason: impl Into<String>, requeue: bool) -> TaskError {
+        let reason = reason.into();
+        self.decide(Outcome::Reject {
+            reason: reason.clone(),
+            requeue,
+        });
+        TaskError::UnexpectedError(reason)
     }
 }
 
 /// A task of the crate, as a handler.
 pub(crate) struct CeleryTask<T> {
+    options: TaskOptions,
     task: PhantomData<fn() -> T>,
 }
 
-impl<T> CeleryTask<T> {
-    pub(crate) fn new() -> Self {
-        Self { task: PhantomData }
+impl<T: Task> CeleryTask<T> {
+    /// What the crate calls a time limit is Celery's soft one.
+    pub(crate) fn new(options: TaskOptions) -> Self {
+        let seconds =
+            |seconds: Option<u32>| seconds.map(|seconds| Duration::from_secs(seconds.into()));
+        let of_macro = T::DEFAULTS;
+        Self {
+            options: TaskOptions {
+                acks_late: options.acks_late.or(of_macro.acks_late),
+                soft_time_limit: options.soft_time_limit.or(seconds(of_macro.time_limit)),
+                time_limit: options.time_limit.or(seconds(of_macro.hard_time_limit)),
+                max_retries: options
+                    .max_retries
+                    .or(of_macro.max_retries.map(MaxRetries::Times)),
+                ..options
+            },
+            task: PhantomData,
+        }
     }
 }
 
@@ -69,10 +102,11 @@ where
     }
 
     fn options(&self) -> TaskOptions {
-        TaskOptions {
-            acks_late: T::DEFAULTS.acks_late,
-            ..TaskOptions::default()
-        }
+        self.options.clone()
+    }
+
+    fn parameters(&self) -> &[&str] {
+        T::ARGS
     }
 
     async fn run(&self, invocation: Invocation) -> Outcome {
@@ -137,9 +171,8 @@ fn untyped<T: Task>(task: &T, error: &TaskError) -> Outcome {
         TaskError::UnexpectedError(text) => ("UnexpectedError", text.clone()),
         TaskError::TimeoutError => ("TimeoutError", "task timed out".to_owned()),
         TaskError::Retry(eta) => {
-            return Outcome::Retry(Retry {
+            return Outcome::from(Retry {
                 eta: eta.or_else(|| task.retry_eta()),
-                max_retries: task.max_retries(),
                 ..Retry::default()
             });
         }
@@ -148,9 +181,8 @@ fn untyped<T: Task>(task: &T, error: &TaskError) -> Outcome {
     if kind == "UnexpectedError" && !task.retry_for_unexpected() {
         return Outcome::failure(exception);
     }
-    Outcome::Retry(Retry {
+    Outcome::from(Retry {
         eta: task.retry_eta(),
-        max_retries: task.max_retries(),
         exception: Some(exception),
         ..Retry::default()
     })
@@ -159,7 +191,7 @@ fn untyped<T: Task>(task: &T, error: &TaskError) -> Outcome {
 /// The request in the crate's words. Its body is empty: the arguments are bound by us.
 fn message(context: &Context) -> Message {
     let headers = context.headers();
-    let seconds = |limit: Option<std::time::Duration>| {
+    let seconds = |limit: Option<Duration>| {
         limit.map(|limit| u32::try_from(limit.as_secs()).unwrap_or(u32::MAX))
     };
     Message {

@@ -5,6 +5,7 @@
 //! - `strategy`: what to do with one message.
 //! - `held`: everything that we hold, and settling it; `acks`: acknowledgements, gathered.
 //! - `timer`: what waits for its time.
+//! - `rate_limit`: what waits because others of its kind have just started.
 //! - `lease`: renewing what is held, restoring what others have left.
 //! - `neighbours`: saying that we live, and taking over from who does not.
 //!
@@ -15,6 +16,7 @@ pub(crate) mod held;
 pub(crate) mod lease;
 pub(crate) mod neighbours;
 mod prefetch;
+pub(crate) mod rate_limit;
 mod strategy;
 pub(crate) mod timer;
 
@@ -29,9 +31,11 @@ use crate::backoff::{jittered, pause};
 use crate::executor::Request;
 use crate::shutdown::Shutdown;
 use crate::state::WorkerState;
+use crate::threads::Threads;
 use crate::transport::{Error, MAX_TAKE, QueueEnd};
 use held::Held;
 pub(crate) use prefetch::Prefetch;
+use rate_limit::RateLimits;
 use strategy::Strategy;
 use timer::Timed;
 
@@ -102,6 +106,7 @@ pub(crate) struct Outlets {
     pub(crate) slots: Slots,
     /// What remote control sees.
     pub(crate) state: WorkerState,
+    pub(crate) threads: Threads,
 }
 
 /// The way to the slots. Full channels must not hold up a stop: the slots take no more then.
@@ -110,12 +115,20 @@ pub(crate) struct ReadySender {
     pub(crate) requests: mpsc::Sender<Request>,
     /// How many requests the slots have, and have before them: counted up here, and down by the slot that is done.
     pub(crate) busy: watch::Sender<usize>,
+    pub(crate) rates: RateLimits,
     pub(crate) stopping: CancellationToken,
 }
 
 impl ReadySender {
-    /// Passes a request on; it comes back when the worker is stopping.
+    /// Passes a request on, as soon as its rate limit allows; it comes back when the worker is stopping.
     pub(crate) async fn send(&self, request: Request) -> Result<(), Box<Request>> {
+        match self.rates.admit(request) {
+            Some(request) => self.start(request).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn start(&self, request: Request) -> Result<(), Box<Request>> {
         let place = tokio::select! {
             biased;
             // cancel-safe: a place that was not used is given up

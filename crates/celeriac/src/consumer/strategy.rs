@@ -6,6 +6,7 @@
 //! differences: what Celery destroys (a task that it does not know, a message that it cannot read) is
 //! handed back or kept in `<queue>.dead`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use celeriac_protocol::error::DecodeError;
@@ -21,6 +22,7 @@ use super::timer::{Action, Timed};
 use crate::app::App;
 use crate::canvas;
 use crate::clock;
+use crate::context::Place;
 use crate::executor::Request;
 use crate::log_lines::{Subject, printable};
 use crate::transport::{Delivery, MAX_DEATHS, died_too_often};
@@ -51,7 +53,7 @@ const REASON_MAX: usize = 1000;
 #[derive(Debug)]
 pub(super) struct Strategy {
     app: App,
-    hostname: String,
+    hostname: Arc<str>,
     held: Held,
     outlets: Outlets,
 }
@@ -60,7 +62,7 @@ impl Strategy {
     pub(super) fn new(app: App, hostname: String, held: Held, outlets: Outlets) -> Self {
         Self {
             app,
-            hostname,
+            hostname: hostname.into(),
             held,
             outlets,
         }
@@ -127,13 +129,14 @@ impl Strategy {
             self.set_aside(delivery, &message.headers.id, &reason).await;
             return None;
         }
-        let subject = Subject::new(&message.headers.task, &message.headers.id);
-        let Some(handler) = self.app.handler(&message.headers.task).cloned() else {
+        let Some(task) = self.app.registered(&message.headers.task).cloned() else {
+            let subject = Subject::new(&message.headers.task, &message.headers.id);
             let why = format!("Received unregistered task of type '{}'.", subject.name);
             let id = &message.headers.id;
             return self.hand_back(delivery, id, &subject, &why).await;
         };
         if let Some(what) = canvas::unsupported(&message.embed) {
+            let subject = Subject::new(&message.headers.task, &message.headers.id);
             let why = format!(
                 "Task {}[{}] is {what}, which this worker cannot carry on.",
                 subject.name, subject.id
@@ -141,20 +144,18 @@ impl Strategy {
             let id = &message.headers.id;
             return self.hand_back(delivery, id, &subject, &why).await;
         }
-        subject.received();
-        let request = Request::new(
-            &self.app,
-            handler,
-            message,
-            delivery,
-            self.hostname.clone(),
+        let place = Place {
+            hostname: Arc::clone(&self.hostname),
+            queue: delivery.queue().to_owned(),
             is_redelivered,
-            cancelled,
-        )
-        .with_deaths(deaths)
-        .tracked_by(&self.outlets.state);
-        // What was revoked does not wait for its time: a slot discards it.
-        let is_due = request.is_revoked();
+            threads: self.outlets.threads.clone(),
+        };
+        let request = Request::new(&self.app, task, message, delivery, place, cancelled)
+            .with_deaths(deaths)
+            .tracked_by(&self.outlets.state);
+        request.subject().received();
+        // What must not run does not wait for its time: a slot discards it.
+        let is_due = request.is_revoked() || request.is_expired();
         match eta.filter(|eta| *eta > clock::now() && !is_due) {
             // Held without room in the prefetch, as Celery does by counting it up.
             Some(at) => {

@@ -21,6 +21,7 @@
 
 mod arguments;
 mod conf;
+mod limits;
 mod panel;
 mod process;
 mod queues;
@@ -40,6 +41,7 @@ use uuid::Uuid;
 
 use crate::app::App;
 use crate::backoff::{Backoff, Patience};
+use crate::consumer::rate_limit::RateLimits;
 use crate::log_lines::shown;
 use crate::shutdown::Shutdown;
 use crate::state::WorkerState;
@@ -67,6 +69,7 @@ pub(crate) struct Control {
     /// Messages held beside those that wait for their time; 0: no limit.
     pub(crate) prefetch: usize,
     pub(crate) shutdown: Shutdown,
+    pub(crate) rates: RateLimits,
 }
 
 impl Control {

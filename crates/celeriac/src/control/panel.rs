@@ -1,7 +1,7 @@
 //! From a method's name to its answer.
 //!
 //! Counterpart: `celery/worker/control.py` (`Panel`) @ 5.7.0. What this worker has no use for (pools that
-//! grow, rate limits, further queues) is an unknown method, and answered as such.
+//! grow, further queues) is an unknown method, and answered as such.
 
 use celeriac_protocol::exception::TaskException;
 use serde_json::{Value, json};
@@ -61,6 +61,8 @@ impl Control {
                 ok(&self.report())
             }
             "clock" => json!({"clock": self.state.clock()}),
+            "rate_limit" => self.rate_limit(arguments)?,
+            "time_limit" => self.time_limit(arguments)?,
             "hello" => self.hello(arguments)?,
             "memsample" => Value::from(process::memory()),
             "enable_events" | "disable_events" => {

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use super::Control;
 use super::arguments::Arguments;
-use crate::handler::Handler;
+use crate::app::Registered;
+use crate::handler::MaxRetries;
 use crate::state::{HeldRequest, Stage};
 
 /// The priority of an entry in Python's timer.
@@ -56,13 +57,21 @@ impl Control {
     /// `name`, or `name [acks_late=True]` with the attributes that were asked for.
     pub(super) fn registered(&self, arguments: &Arguments<'_>) -> Value {
         let asked: Vec<&str> = match arguments.get("taskinfoitems") {
-            Value::Array(items) => items.iter().filter_map(Value::as_str).collect(),
-            _ => Vec::new(),
+            Value::Array(items) if !items.is_empty() => {
+                items.iter().filter_map(Value::as_str).collect()
+            }
+            _ => vec!["rate_limit"],
         };
         let names = self.app.task_names();
         let describe = |name: &String| {
-            let handler = self.app.handler(name)?;
-            let known = |item: &&str| Some(format!("{item}={}", self.attribute(&**handler, item)?));
+            let task = self.app.registered(name)?;
+            let known = |item: &&str| {
+                let value = match **item == *"rate_limit" {
+                    true => self.rates.rate(name)?.to_string(),
+                    false => attribute(task, item)?,
+                };
+                Some(format!("{item}={value}"))
+            };
             let known: Vec<String> = asked.iter().filter_map(known).collect();
             Some(match known.is_empty() {
                 true => name.clone(),
@@ -70,19 +79,6 @@ impl Control {
             })
         };
         names.iter().filter_map(describe).map(Value::from).collect()
-    }
-
-    /// A task's attribute as Python shows it; `None` where it has none of that name.
-    fn attribute(&self, handler: &dyn Handler, name: &str) -> Option<String> {
-        let (options, settings) = (handler.options(), self.app.settings());
-        let flag = match name {
-            "name" => return Some(handler.name().to_owned()),
-            "acks_late" => options.acks_late.unwrap_or(settings.task_acks_late),
-            "ignore_result" => options.ignore_result.unwrap_or(settings.task_ignore_result),
-            "track_started" => options.track_started.unwrap_or(settings.task_track_started),
-            _ => return None,
-        };
-        Some(repr::repr_value(&Value::Bool(flag)))
     }
 
     fn each(&self, show: impl FnMut(&HeldRequest) -> Option<Value>) -> Value {
@@ -122,4 +118,28 @@ impl Control {
             "worker_pid": started.map(|_| std::process::id()),
         })
     }
+}
+
+/// A task's attribute as Python shows it; `None` where it has none of that name, or none that counts.
+fn attribute(task: &Registered, name: &str) -> Option<String> {
+    let options = &task.effective;
+    let value = match name {
+        "name" => return Some(task.handler.name().to_owned()),
+        "acks_late" => json!(options.acks_late),
+        "acks_on_failure" => json!(options.acks_on_failure),
+        "acks_on_timeout" => json!(options.acks_on_timeout),
+        "ignore_result" => json!(options.ignore_result),
+        "store_errors_even_if_ignored" => json!(options.store_errors_even_if_ignored),
+        "track_started" => json!(options.track_started),
+        "send_events" => json!(options.send_events),
+        "max_retries" => match options.max_retries {
+            MaxRetries::Times(times) => json!(times),
+            MaxRetries::Unlimited => Value::Null,
+        },
+        "default_retry_delay" => json!(options.default_retry_delay.as_secs()),
+        "time_limit" => json!(options.time_limit?.as_secs_f64()),
+        "soft_time_limit" => json!(options.soft_time_limit?.as_secs_f64()),
+        _ => return None,
+    };
+    Some(repr::repr_value(&value))
 }

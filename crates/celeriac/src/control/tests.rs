@@ -32,8 +32,10 @@ impl Handler for Late {
 fn control_with(settings: Settings) -> Control {
     let state = WorkerState::load(&settings).expect("no state file");
     let app = App::builder("proj", settings).handler(Late).build();
+    let app = app.expect("the URLs are right");
     Control {
-        app: app.expect("the URLs are right"),
+        rates: RateLimits::of(&app),
+        app,
         state,
         hostname: "w1@host".to_owned(),
         queues: vec!["celery".to_owned(), "hipri".to_owned()],

@@ -46,8 +46,11 @@ pub(crate) async fn on_own_thread(
     let runtime = Handle::current();
     let name = log_lines::process_name();
     let cancelled = context.cancelled().clone();
+    let place = context.threads().place().await;
     let run = log_lines::in_process(name, context.scope(future));
     let thread = tokio::task::spawn_blocking(move || {
+        // Given up when the thread ends, which may be long after the run was given up.
+        let _place = place;
         runtime.block_on(async {
             tokio::select! {
                 biased;

@@ -14,17 +14,15 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 
-use super::{Executor, Request};
+use super::{End, Executor, Request};
 use crate::consumer::acks::Receipt;
-use crate::handler::Outcome;
 use crate::log_lines;
 use crate::transport::QueueEnd;
 
 /// A run that is over.
 pub(crate) struct Ending {
     request: Request,
-    /// `None`: it was cancelled.
-    outcome: Option<Outcome>,
+    end: End,
     runtime: Duration,
     /// Remote control has ended it.
     is_terminated: bool,
@@ -37,7 +35,7 @@ pub(crate) struct Ending {
 impl Ending {
     pub(super) fn new(
         mut request: Request,
-        outcome: Option<Outcome>,
+        end: End,
         runtime: Duration,
         receipt: Option<Receipt>,
     ) -> Self {
@@ -45,7 +43,7 @@ impl Ending {
         request.leave_room();
         Self {
             request,
-            outcome,
+            end,
             runtime,
             is_terminated,
             receipt,
@@ -88,7 +86,7 @@ impl Executor {
     pub(super) async fn finish(&self, ending: Ending) {
         let Ending {
             mut request,
-            outcome,
+            end,
             runtime,
             is_terminated,
             receipt,
@@ -104,13 +102,14 @@ impl Executor {
         if !is_ours {
             return request.subject().lost();
         }
-        match outcome {
-            Some(outcome) => self.settle(request, outcome, runtime).await,
-            None if self.cold.is_cancelled() => {
+        match end {
+            End::Outcome(outcome) => self.settle(request, outcome, runtime).await,
+            End::TimedOut(limit) => self.timed_out(request, &limit).await,
+            End::GivenUp if self.cold.is_cancelled() => {
                 self.requeue(&mut request, QueueEnd::Front).await;
             }
             // Another worker owns the message now; whatever we would say is wrong (promise M2).
-            None => request.subject().lost(),
+            End::GivenUp => request.subject().lost(),
         }
     }
 }

@@ -3,6 +3,8 @@
 //! - here: the slots, and one request on its way through a slot.
 //! - `ending`: what is left to do when a run is over, while the slot goes on.
 //! - `request`: a message that was accepted, with all that belongs to it.
+//! - `retry`: running a task again.
+//! - `time_limit`: which limits hold, and waiting for them.
 //! - `record`: writing down where a task stands.
 //! - `settle`: the order in which the end of a task takes effect (promise M6), the one place.
 //! - `blocking`: CPU work off the async threads.
@@ -13,7 +15,9 @@ mod blocking;
 mod ending;
 mod record;
 mod request;
+mod retry;
 mod settle;
+mod time_limit;
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
@@ -21,6 +25,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use celeriac_protocol::exception::TaskException;
+use celeriac_protocol::result::TaskMeta;
 use celeriac_protocol::state::State;
 use futures_util::FutureExt;
 use serde_json::{Value, json};
@@ -32,12 +37,15 @@ pub use blocking::{BlockingError, blocking};
 pub(crate) use ending::Ending;
 pub(crate) use request::Request;
 use request::Traces;
+use time_limit::{Exceeded, Limit, TimeLimits};
 
 use crate::app::App;
 use crate::backoff::Patience;
 use crate::consumer::held::Held;
 use crate::handler::{Invocation, Outcome};
 use crate::log_lines;
+use crate::state::{TaskLimits, WorkerState};
+use crate::threads::Threads;
 use crate::transport::QueueEnd;
 
 /// The requests that are ready to run, shared by the slots.
@@ -59,6 +67,19 @@ pub(crate) struct Executor {
     pub(crate) company: Arc<RwLock<()>>,
     /// How many requests the slots have, and have before them.
     pub(crate) busy: watch::Sender<usize>,
+    /// The worker's own time limits.
+    pub(crate) limits: TaskLimits,
+    pub(crate) state: WorkerState,
+    pub(crate) threads: Threads,
+}
+
+/// How a run has ended.
+enum End {
+    Outcome(Outcome),
+    /// By its hard time limit.
+    TimedOut(Limit),
+    /// It was given up: at a cold stop, or because the message is not ours any more.
+    GivenUp,
 }
 
 /// What a run holds of [`Executor::company`] while it lasts.
@@ -131,11 +152,8 @@ impl Executor {
             self.requeue(&mut request, QueueEnd::Front).await;
             return None;
         };
-        if !request.start() {
-            self.discard(request, "revoked").await;
-            return None;
-        }
-        let early = if request.acks_late(self.app.settings()) {
+        let mut request = self.admitted(request).await?;
+        let early = if request.options().acks_late {
             if request.is_to_be_marked() {
                 self.mark_started(&mut request).await;
             }
@@ -153,14 +171,61 @@ impl Executor {
         // out to be another worker's, the run is cancelled.
         let receipt = early.map(|delivery| self.held.ack(delivery));
         let started = Instant::now();
-        let outcome = self.begin(&mut request).await;
-        let ending = Ending::new(request, outcome, started.elapsed(), receipt);
+        let end = self.begin(&mut request).await;
+        let is_timed_out = matches!(end, End::TimedOut(_));
+        let ending = Ending::new(request, end, started.elapsed(), receipt);
         // A mark that outlasts the run would blame this one for what the next one does.
-        if ending.keeps_its_slot() {
+        if is_timed_out || ending.keeps_its_slot() {
             self.finish(ending).await;
+            if is_timed_out {
+                self.await_thread().await;
+            }
             return None;
         }
         Some(ending)
+    }
+
+    /// It starts now, unless there is a reason against it.
+    async fn admitted(&self, request: Request) -> Option<Request> {
+        if !request.start() {
+            self.discard(request, "revoked").await;
+        } else if request.deaths() > 0 && !request.options().runs_again_after_death {
+            self.worker_lost(request).await;
+        } else if let Some(meta) = self.success_of(&request).await {
+            self.already_done(request, meta).await;
+        } else {
+            return Some(request);
+        }
+        None
+    }
+
+    /// The task may go on in its thread, which nobody can end. The slot waits while those that do have all threads.
+    async fn await_thread(&self) {
+        let (used, count) = self.threads.used();
+        if used == count {
+            log::error!(
+                "All {count} threads have tasks that go on beyond their time limit; no task starts here until one ends"
+            );
+        }
+        tokio::select! {
+            // cancel-safe, both: they only wait
+            () = self.stopping.cancelled() => {}
+            () = self.threads.one_is_free() => {}
+        }
+    }
+
+    /// The stored SUCCESS of a task that comes a second time, where the settings ask for that.
+    async fn success_of(&self, request: &Request) -> Option<TaskMeta> {
+        let is_wanted = self.app.settings().worker_deduplicate_successful_tasks
+            && request.options().acks_late
+            && request.context().is_redelivered();
+        if !is_wanted {
+            return None;
+        }
+        // Without an answer it runs again, as in Celery.
+        let stored = self.app.backend().get(request.context().id()).await;
+        let meta = stored.ok().flatten()?;
+        (meta.status == State::Success).then_some(meta)
     }
 
     /// A suspect waits until nothing else runs, and nothing else starts meanwhile. `None`: a stop came first.
@@ -190,8 +255,8 @@ impl Executor {
         }
     }
 
-    async fn begin(&self, request: &mut Request) -> Option<Outcome> {
-        if request.tracks_started(self.app.settings()) {
+    async fn begin(&self, request: &mut Request) -> End {
+        if request.tracks_started() {
             let meta = json!({"pid": std::process::id(), "hostname": self.hostname});
             let children = Value::Array(Vec::new());
             self.store(request, State::Started, meta, None, children)
@@ -200,11 +265,11 @@ impl Executor {
         self.run(request).await
     }
 
-    /// Runs the handler; `None` when the run was cancelled.
-    async fn run(&self, request: &mut Request) -> Option<Outcome> {
+    /// Runs the handler.
+    async fn run(&self, request: &mut Request) -> End {
         // Not even its first step, when it was cancelled while it was acknowledged.
         if request.context().cancelled().is_cancelled() {
-            return None;
+            return End::GivenUp;
         }
         let (args, kwargs) = request.arguments();
         let context = request.context().clone();
@@ -214,16 +279,26 @@ impl Executor {
             kwargs,
             context: context.clone(),
         };
+        let changed = self.state.time_limits(context.task_name());
+        let limits = TimeLimits::new(request, self.limits, changed);
+        let is_limited = limits.are_any();
         let run = AssertUnwindSafe(handler.run(invocation)).catch_unwind();
         tokio::select! {
             biased;
-            outcome = context.clone().scope(run) => Some(outcome.unwrap_or_else(|panic| panicked(&*panic))),
+            outcome = context.clone().scope(run) => End::Outcome(outcome.unwrap_or_else(|panic| panicked(&*panic))),
+            exceeded = limits.exceeded(&context, |limit| request.subject().exceeded_soft(&limit.shown)), if is_limited => {
+                context.cancelled().cancel();
+                match exceeded {
+                    Exceeded::Soft => End::Outcome(Outcome::failure(TaskException::soft_time_limit_exceeded())),
+                    Exceeded::Hard(limit) => End::TimedOut(limit),
+                }
+            }
             // The run is given up: what it has not committed is rolled back by whoever it speaks to.
             () = self.cold.cancelled() => {
                 context.cancelled().cancel();
-                None
+                End::GivenUp
             }
-            () = context.cancelled().cancelled() => None,
+            () = context.cancelled().cancelled() => End::GivenUp,
         }
     }
 }

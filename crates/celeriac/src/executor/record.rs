@@ -4,13 +4,13 @@
 
 use celeriac_protocol::Map;
 use celeriac_protocol::canvas::Signature;
-use celeriac_protocol::message::Headers;
 use celeriac_protocol::result::TaskMeta;
 use celeriac_protocol::state::State;
 use celeriac_protocol::timestamp;
 use serde_json::{Value, json};
 
 use super::{Executor, Request};
+use crate::backend::map;
 use crate::backoff::Backoff;
 use crate::clock;
 use crate::log_lines::shown;
@@ -26,10 +26,12 @@ impl Executor {
         traceback: Option<&str>,
         children: Value,
     ) -> bool {
-        if !self.is_stored(request, &status) {
+        if !Self::is_stored(request, &status) {
             return true;
         }
-        let meta = self.meta(request, status, result, traceback, children);
+        let mut meta = request.context().author().document(status, result);
+        meta.traceback = traceback.map(ToOwned::to_owned);
+        meta.children = children;
         self.persist(&meta).await
     }
 
@@ -41,7 +43,7 @@ impl Executor {
         exception: &Value,
         traceback: &str,
     ) -> bool {
-        if !self.is_stored(request, &State::Failure) {
+        if !Self::is_stored(request, &State::Failure) {
             return true;
         }
         // The list is in reverse. The end of the chain, which is waited for, comes last: who hears of it
@@ -66,11 +68,10 @@ impl Executor {
         true
     }
 
-    fn is_stored(&self, request: &Request, status: &State) -> bool {
-        let settings = self.app.settings();
-        let is_error = matches!(status, State::Failure | State::Revoked);
-        let is_wanted = is_error && settings.task_store_errors_even_if_ignored;
-        is_wanted || !request.ignores_result(settings)
+    fn is_stored(request: &Request, status: &State) -> bool {
+        let is_error = matches!(status, State::Failure | State::Revoked | State::Retry);
+        let is_wanted = is_error && request.options().store_errors_even_if_ignored;
+        is_wanted || !request.ignores_result()
     }
 
     async fn persist(&self, meta: &TaskMeta) -> bool {
@@ -88,44 +89,6 @@ impl Executor {
         }
         true
     }
-
-    fn meta(
-        &self,
-        request: &Request,
-        status: State,
-        result: Value,
-        traceback: Option<&str>,
-        children: Value,
-    ) -> TaskMeta {
-        let headers = &request.message().headers;
-        let is_ready = status.is_ready();
-        let mut meta = TaskMeta::new(&headers.id, status, result);
-        meta.traceback = traceback.map(ToOwned::to_owned);
-        meta.children = children;
-        meta.date_done = is_ready.then(|| timestamp::isoformat(clock::now()));
-        meta.group_id = headers.group.clone();
-        meta.parent_id = headers.parent_id.clone();
-        if self.app.settings().result_extended {
-            meta.extra = self.extended(request);
-        }
-        meta
-    }
-
-    fn extended(&self, request: &Request) -> Map {
-        let message = request.message();
-        let headers = &message.headers;
-        let fields = [
-            ("name", json!(headers.task)),
-            ("args", json!(message.args)),
-            ("kwargs", json!(message.kwargs)),
-            ("worker", json!(self.hostname)),
-            ("retries", json!(headers.retries)),
-            ("queue", json!(request.queue())),
-        ];
-        let mut fields = map(fields);
-        fields.extend(stamps(headers));
-        fields
-    }
 }
 
 /// What is known of a task of a chain that was never sent.
@@ -138,23 +101,4 @@ fn extended_unsent(signature: &Signature) -> Map {
         ("retries", json!(0)),
         ("queue", Value::Null),
     ])
-}
-
-fn stamps(headers: &Headers) -> Map {
-    if headers.stamps.is_empty() {
-        return Map::new();
-    }
-    let mut fields = map([("stamped_headers", json!(headers.stamped_headers))]);
-    let stamped = headers.stamped_headers.iter().flatten();
-    for name in stamped {
-        if let Some(value) = headers.stamps.get(name) {
-            fields.insert(name.clone(), value.clone());
-        }
-    }
-    fields
-}
-
-fn map<const N: usize>(fields: [(&str, Value); N]) -> Map {
-    let fields = fields.map(|(key, value)| (key.to_owned(), value));
-    fields.into_iter().collect()
 }

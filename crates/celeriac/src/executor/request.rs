@@ -10,20 +10,19 @@ use serde_json::{Map, Value};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
-use crate::app::{App, Settings};
+use crate::app::{App, Registered};
 use crate::clock;
-use crate::context::Context;
+use crate::context::{Context, Place};
 use crate::handler::Handler;
+use crate::handler::options::Effective;
 use crate::log_lines::Subject;
 use crate::state::{Tracked, WorkerState};
 use crate::transport::Delivery;
 
 /// See the module's text.
 pub(crate) struct Request {
-    message: Arc<TaskMessage>,
-    handler: Arc<dyn Handler>,
+    task: Arc<Registered>,
     context: Context,
-    queue: String,
     /// Gone once it is acknowledged.
     delivery: Option<Delivery>,
     /// Our room in the prefetch; given up with the request.
@@ -65,19 +64,15 @@ impl std::fmt::Debug for Request {
 impl Request {
     pub(crate) fn new(
         app: &App,
-        handler: Arc<dyn Handler>,
+        task: Arc<Registered>,
         message: TaskMessage,
         delivery: Delivery,
-        hostname: String,
-        is_redelivered: bool,
+        place: Place,
         cancelled: CancellationToken,
     ) -> Self {
-        let headers = message.headers.clone();
         Self {
-            context: Context::new(app.clone(), headers, hostname, is_redelivered, cancelled),
-            message: Arc::new(message),
-            handler,
-            queue: delivery.queue().to_owned(),
+            context: Context::new(app.clone(), Arc::new(message), place, cancelled),
+            task,
             delivery: Some(delivery),
             permit: None,
             deaths: 0,
@@ -95,9 +90,14 @@ impl Request {
         self.deaths > 0
     }
 
+    /// How many of its starts have ended in the death of the worker.
+    pub(crate) fn deaths(&self) -> u32 {
+        self.deaths
+    }
+
     /// What is still to be settled, to be marked, and the message's id.
     pub(crate) fn delivery_mut(&mut self) -> Option<(&mut Delivery, &str)> {
-        let id = &self.message.headers.id;
+        let id = &self.context.message().headers.id;
         self.delivery
             .as_mut()
             .map(|delivery| (delivery, id.as_str()))
@@ -105,7 +105,7 @@ impl Request {
 
     /// From now on remote control sees it.
     pub(crate) fn tracked_by(mut self, state: &WorkerState) -> Self {
-        self.tracked = Some(state.track(&self.message, self.context.cancelled()));
+        self.tracked = Some(state.track(self.context.message(), self.context.cancelled()));
         self
     }
 
@@ -147,7 +147,7 @@ impl Request {
     /// What is needed to speak of it, and to let it go, when it is lost itself.
     pub(crate) fn traces(&self) -> Traces {
         Traces {
-            message: Arc::clone(&self.message),
+            message: Arc::clone(self.context.message()),
             tag: self.delivery.as_ref().map(Delivery::shared_tag),
         }
     }
@@ -168,11 +168,20 @@ impl Request {
     }
 
     pub(crate) fn message(&self) -> &TaskMessage {
-        &self.message
+        self.context.message()
+    }
+
+    pub(crate) fn task(&self) -> &Registered {
+        &self.task
     }
 
     pub(crate) fn handler(&self) -> &Arc<dyn Handler> {
-        &self.handler
+        &self.task.handler
+    }
+
+    /// What holds for the task.
+    pub(crate) fn options(&self) -> &Effective {
+        &self.task.effective
     }
 
     pub(crate) fn context(&self) -> &Context {
@@ -181,7 +190,7 @@ impl Request {
 
     /// The queue it came from, where a retry goes too.
     pub(crate) fn queue(&self) -> &str {
-        &self.queue
+        self.context.queue()
     }
 
     /// What is still to be settled; `None` once it is acknowledged.
@@ -190,12 +199,14 @@ impl Request {
     }
 
     pub(crate) fn subject(&self) -> Subject {
-        let headers = &self.message.headers;
-        Subject::new(&headers.task, &headers.id)
+        let headers = &self.message().headers;
+        // Celery shows it under the name that the sender gave it, if any.
+        let shadow = headers.shadow.as_deref().filter(|name| !name.is_empty());
+        Subject::new(shadow.unwrap_or(&headers.task), &headers.id)
     }
 
     pub(crate) fn arguments(&self) -> (Vec<Value>, Map<String, Value>) {
-        (self.message.args.clone(), self.message.kwargs.clone())
+        (self.message().args.clone(), self.message().kwargs.clone())
     }
 
     /// The delivery, to be settled. Its room in the prefetch is free from now on, also while a task
@@ -214,24 +225,19 @@ impl Request {
     }
 
     pub(crate) fn is_expired(&self) -> bool {
-        let expires = self.message.headers.expires_time().ok().flatten();
+        let expires = self.context.expires();
         expires.is_some_and(|expires| expires <= clock::now())
     }
 
-    pub(crate) fn acks_late(&self, settings: &Settings) -> bool {
-        let options = self.handler.options();
-        options.acks_late.unwrap_or(settings.task_acks_late)
+    /// The message wins over the task. Counterpart: `celery/app/task.py::get_actual_ignore_result`.
+    pub(crate) fn ignores_result(&self) -> bool {
+        let headers = &self.message().headers;
+        headers
+            .ignore_result
+            .unwrap_or(self.options().ignore_result)
     }
 
-    pub(crate) fn ignores_result(&self, settings: &Settings) -> bool {
-        let options = self.handler.options();
-        let own = options.ignore_result.unwrap_or(settings.task_ignore_result);
-        own || self.message.headers.ignore_result.unwrap_or(false)
-    }
-
-    pub(crate) fn tracks_started(&self, settings: &Settings) -> bool {
-        let options = self.handler.options();
-        let tracks = options.track_started.unwrap_or(settings.task_track_started);
-        tracks && !self.ignores_result(settings)
+    pub(crate) fn tracks_started(&self) -> bool {
+        self.options().track_started && !self.ignores_result()
     }
 }

@@ -8,20 +8,18 @@
 
 use std::time::Duration;
 
-use celeriac_protocol::compose::expiration;
 use celeriac_protocol::exception::TaskException;
-use celeriac_protocol::message::TaskMessage;
+use celeriac_protocol::result::TaskMeta;
 use celeriac_protocol::state::State;
-use celeriac_protocol::{repr, timestamp};
-use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
+use super::retry::automatic;
+use super::time_limit::Limit;
 use super::{Executor, Request};
 use crate::backoff::Backoff;
 use crate::canvas::{self, FollowUp};
-use crate::clock;
 use crate::failpoint::failpoint;
-use crate::handler::{DEFAULT_MAX_RETRIES, DEFAULT_RETRY_DELAY, Outcome, Retry};
+use crate::handler::Outcome;
 use crate::log_lines;
 use crate::transport::QueueEnd;
 
@@ -39,9 +37,13 @@ impl Executor {
                 exception,
                 traceback,
             } => {
-                self.fail(request, exception, traceback).await;
+                let retries = request.message().headers.retries;
+                match automatic(&request.task().options, &exception, retries) {
+                    Some(retry) => self.retry(request, retry).await,
+                    None => self.fail(request, exception, traceback).await,
+                }
             }
-            Outcome::Retry(retry) => self.retry(request, retry).await,
+            Outcome::Retry(retry) => self.retry(request, *retry).await,
             Outcome::Ignore => {
                 request.subject().ignored();
                 self.ack(&mut request).await;
@@ -64,70 +66,88 @@ impl Executor {
         self.ack(&mut request).await;
     }
 
-    async fn fail(
+    pub(super) async fn fail(
         &self,
         mut request: Request,
         exception: TaskException,
         traceback: Option<String>,
     ) {
         let traceback = traceback.unwrap_or_else(|| one_line(&exception));
-        let follow_ups = canvas::after_failure(&self.app, request.message());
-        // The errbacks are sent after the result is stored, so they are no children, as in Celery.
-        let children = children(&request, &[]);
-        let value = exception.to_value();
-        let failed = State::Failure;
-        let is_done = self
-            .store(&request, failed, value.clone(), Some(&traceback), children)
-            .await
-            && self.fail_chain(&request, &value, &traceback).await
-            && self.send_all(follow_ups).await;
-        if !is_done {
+        if !self.record_failure(&request, &exception, &traceback).await {
             return self.give_back(request).await;
         }
-        request.subject().failed(&exception, &traceback);
+        let throws = &request.task().options.throws;
+        let is_expected = throws.iter().any(|kind| kind.includes(&exception));
+        request
+            .subject()
+            .failed(&exception, &traceback, is_expected);
+        // Celery refuses the message where `acks_on_failure` is false; on Redis it is gone either way.
         self.ack(&mut request).await;
     }
 
-    /// Sends the message again under the same id, before this delivery is acknowledged.
-    async fn retry(&self, mut request: Request, retry: Retry) {
-        let headers = &request.message().headers;
-        let count = headers.retries.saturating_add(1);
-        let max = u64::from(retry.max_retries.unwrap_or(DEFAULT_MAX_RETRIES));
-        if !retry.is_uncounted && count > max {
-            let exception = retry
-                .exception
-                .unwrap_or_else(|| exceeded(request.message()));
-            return self.fail(request, exception, None).await;
+    /// Stores a failure, also for what would have come next, and sends the errbacks; `false` when a stop came first.
+    async fn record_failure(
+        &self,
+        request: &Request,
+        exception: &TaskException,
+        traceback: &str,
+    ) -> bool {
+        let follow_ups = canvas::after_failure(&self.app, request.message());
+        // The errbacks are sent after the result is stored, so they are no children, as in Celery.
+        let children = children(request, &[]);
+        let value = exception.to_value();
+        let failed = State::Failure;
+        self.store(request, failed, value.clone(), Some(traceback), children)
+            .await
+            && self.fail_chain(request, &value, traceback).await
+            && self.send_all(follow_ups).await
+    }
+
+    /// The hard time limit has ended the run.
+    pub(super) async fn timed_out(&self, mut request: Request, limit: &Limit) {
+        // Guarantee M2: as for any other end.
+        if let Some(delivery) = request.delivery()
+            && !self.held.is_still_ours(delivery).await
+        {
+            return request.subject().lost();
         }
-        let countdown = retry.countdown.unwrap_or(DEFAULT_RETRY_DELAY);
-        let eta = retry.eta.unwrap_or_else(|| clock::now() + countdown);
-        let mut message = again(request.message(), eta);
-        if !retry.is_uncounted {
-            message.headers.retries = count;
-        }
-        let queue = request.queue().to_owned();
-        // Celery counts the message of a retry among the task's children.
-        let follow_ups = vec![FollowUp::alone(message, queue)];
-        let children = children(&request, &follow_ups);
-        if !self.send_all(follow_ups).await {
+        let exception = TaskException::time_limit_exceeded(limit.shown.clone());
+        let traceback = one_line(&exception);
+        if !self.record_failure(&request, &exception, &traceback).await {
             return self.give_back(request).await;
         }
-        let cause = retry.exception.as_ref();
-        let value = cause.map_or(Value::Null, TaskException::to_value);
-        let traceback = cause.map(one_line);
-        self.store(
-            &request,
-            State::Retry,
-            value,
-            traceback.as_deref(),
-            children,
-        )
-        .await;
-        let when = match retry.eta {
-            Some(eta) => format!("at {}", timestamp::isoformat(eta)),
-            None => format!("in {}s", repr::repr_value(&seconds(countdown))),
-        };
-        request.subject().retried(&when, cause);
+        request.subject().exceeded_hard(&limit.shown);
+        if request.options().acks_on_timeout {
+            self.ack(&mut request).await;
+        } else {
+            self.requeue(&mut request, QueueEnd::Back).await;
+        }
+    }
+
+    /// Its last start has ended in the death of its worker, and its options forbid another one.
+    pub(super) async fn worker_lost(&self, request: Request) {
+        let text = format!(
+            "the worker died while the task ran ({} times)",
+            request.deaths()
+        );
+        self.fail(request, TaskException::worker_lost(text), None)
+            .await;
+    }
+
+    /// It came a second time, and had succeeded before (`worker_deduplicate_successful_tasks`). What follows it was
+    /// sent before that was stored; where no trace of it is there, it is sent now, with the same ids.
+    pub(super) async fn already_done(&self, mut request: Request, meta: TaskMeta) {
+        request.subject().already_succeeded();
+        let has_children = meta
+            .children
+            .as_array()
+            .is_some_and(|list| !list.is_empty());
+        if !has_children {
+            let follow_ups = canvas::after_success(&self.app, request.message(), &meta.result);
+            if !self.send_all(follow_ups).await {
+                return self.give_back(request).await;
+            }
+        }
         self.ack(&mut request).await;
     }
 
@@ -202,7 +222,7 @@ impl Executor {
 
     /// The end could not be written down before a stop: the task will run again, if it was not
     /// acknowledged before.
-    async fn give_back(&self, mut request: Request) {
+    pub(super) async fn give_back(&self, mut request: Request) {
         if !self.requeue(&mut request, QueueEnd::Front).await {
             request.subject().unrecorded();
         }
@@ -218,7 +238,7 @@ impl Executor {
     }
 
     /// Sends until the broker has everything; `false` when a stop came first.
-    async fn send_all(&self, follow_ups: Vec<FollowUp>) -> bool {
+    pub(super) async fn send_all(&self, follow_ups: Vec<FollowUp>) -> bool {
         for FollowUp { message, queue, .. } in follow_ups {
             let mut backoff = Backoff::new();
             while let Err(error) = self.app.publish(&message, &queue).await {
@@ -237,30 +257,9 @@ impl Executor {
     }
 }
 
-/// The message of a retry; everything that it does not change travels on, known or not.
-fn again(sent: &TaskMessage, eta: DateTime<Utc>) -> TaskMessage {
-    let mut message = sent.clone();
-    let headers = &mut message.headers;
-    headers.parent_id = Some(headers.id.clone());
-    headers.eta = Some(timestamp::isoformat(eta));
-    headers.ignore_result = Some(headers.ignore_result.unwrap_or(false));
-    let properties = &mut message.properties;
-    properties.expiration = sent
-        .headers
-        .expires_time()
-        .ok()
-        .flatten()
-        .map(|expires| expiration(expires, clock::now()));
-    // Celery passes the option `origin` on to kombu too, which takes it for a property.
-    properties
-        .extra
-        .insert("origin".to_owned(), json!(headers.origin));
-    message
-}
-
 /// What the task has sent, and what follows it: `[[id, parent], null]` each, and for a group its members
 /// instead of the null.
-fn children(request: &Request, follow_ups: &[FollowUp]) -> Value {
+pub(super) fn children(request: &Request, follow_ups: &[FollowUp]) -> Value {
     let child = |id: &str| json!([[id, null], null]);
     let sent = request.context().take_children();
     let mut children: Vec<Value> = sent.iter().map(|id| child(id)).collect();
@@ -275,31 +274,10 @@ fn children(request: &Request, follow_ups: &[FollowUp]) -> Value {
     Value::Array(children)
 }
 
-/// Counterpart: `Task.MaxRetriesExceededError` as `Task.retry` raises it.
-fn exceeded(message: &TaskMessage) -> TaskException {
-    let headers = &message.headers;
-    TaskException::max_retries_exceeded(format!(
-        "Can't retry {}[{}] args:{} kwargs:{}",
-        headers.task,
-        headers.id,
-        repr::repr_tuple(&message.args),
-        repr::repr_value(&Value::Object(message.kwargs.clone())),
-    ))
-}
-
 /// Stands for the traceback that a Rust task does not have.
-fn one_line(exception: &TaskException) -> String {
+pub(super) fn one_line(exception: &TaskException) -> String {
     let module = exception.exc_module.as_deref();
     let module = module.filter(|module| *module != "builtins");
     let prefix = module.map_or_else(String::new, |module| format!("{module}."));
     format!("{prefix}{}: {}\n", exception.exc_type, exception.display())
-}
-
-/// Seconds as Python would print them: `10`, or `1.5`.
-fn seconds(duration: Duration) -> Value {
-    if duration.subsec_nanos() == 0 {
-        json!(duration.as_secs())
-    } else {
-        json!(duration.as_secs_f64())
-    }
 }

@@ -6,10 +6,12 @@
 //! - here: the handle that all share.
 //! - `requests`: the requests that are scheduled, reserved or active.
 //! - `revoked`: the ids that must not run.
+//! - `limits`: the limits of tasks that remote control has changed.
 //! - `statedb`: what is kept across a restart.
 //!
 //! Counterpart: `celery/worker/state.py` @ 5.7.0.
 
+mod limits;
 mod requests;
 mod revoked;
 mod statedb;
@@ -23,6 +25,8 @@ use celeriac_protocol::message::TaskMessage;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use limits::LimitTable;
+pub(crate) use limits::TaskLimits;
 use requests::Requests;
 pub(crate) use requests::{HeldRequest, Stage, Tracked};
 pub use revoked::RevokedError;
@@ -46,6 +50,7 @@ pub(crate) struct WorkerState {
 struct Inner {
     requests: Mutex<Requests>,
     revoked: Mutex<LimitedSet>,
+    time_limits: LimitTable,
     /// Rings when something was revoked.
     changed: Notify,
     clock: AtomicU64,
@@ -91,6 +96,7 @@ impl WorkerState {
             inner: Arc::new(Inner {
                 requests: Mutex::default(),
                 revoked: Mutex::new(LimitedSet::new(limits)),
+                time_limits: LimitTable::default(),
                 changed: Notify::new(),
                 clock: AtomicU64::new(clock),
                 started: Instant::now(),
@@ -157,6 +163,16 @@ impl WorkerState {
     /// Those of these ids.
     pub(crate) fn held_by_id(&self, ids: &[String]) -> Vec<HeldRequest> {
         self.requests().held_by_id(ids)
+    }
+
+    /// The time limits that remote control has set for a task; `None`: none.
+    pub(crate) fn time_limits(&self, task: &str) -> Option<TaskLimits> {
+        self.inner.time_limits.of(task)
+    }
+
+    /// Sets them, from the next start on.
+    pub(crate) fn limit_time(&self, task: &str, limits: TaskLimits) {
+        self.inner.time_limits.set(task, limits);
     }
 
     /// How many requests of each task have been started, in the order of the first ones.

@@ -2,6 +2,8 @@
 //!
 //! Counterpart: the options in `celery/bin/worker.py` @ 5.7.0.
 
+use std::time::Duration;
+
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::{logging, nodename};
@@ -78,7 +80,7 @@ pub(crate) fn clap() -> Command {
     logging::add_options(command, "WARNING")
 }
 
-fn pool_options() -> [Arg; 2] {
+fn pool_options() -> [Arg; 4] {
     [
         Arg::new("concurrency")
             .short('c')
@@ -95,7 +97,24 @@ fn pool_options() -> [Arg; 2] {
             .help("Celery's names; solo: one task at a time; else there is one pool, of async tasks and threads")
             .help_heading("Pool Options")
             .value_parser(parse_pool),
+        time_limit("time_limit", "time-limit", "End a task after so many seconds"),
+        time_limit(
+            "soft_time_limit",
+            "soft-time-limit",
+            "Tell a task after so many seconds that it is to end",
+        ),
     ]
+}
+
+/// Weaker than what the message, the task or the settings say, as in Celery.
+fn time_limit(id: &'static str, long: &'static str, help: &str) -> Arg {
+    Arg::new(id)
+        .long(long)
+        .value_name("SECONDS")
+        .help(format!("{help}, where nothing else says when"))
+        .help_heading("Pool Options")
+        .allow_negative_numbers(true)
+        .value_parser(parse_seconds)
 }
 
 fn queue_options() -> [Arg; 2] {
@@ -180,6 +199,12 @@ fn parse_multiplier(typed: &str) -> Result<usize, String> {
         }
         Err(_) => Err(format!("'{typed}' is not a valid integer.")),
     }
+}
+
+fn parse_seconds(typed: &str) -> Result<Duration, String> {
+    let seconds = typed.trim().parse::<f64>();
+    let seconds = seconds.map_err(|_| format!("'{typed}' is not a valid float."))?;
+    Duration::try_from_secs_f64(seconds).map_err(|_| format!("{typed} is not in the range x>=0."))
 }
 
 /// The worker's name, as `-n` says or by default.

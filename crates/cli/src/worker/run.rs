@@ -3,6 +3,7 @@
 use std::ffi::CStr;
 use std::num::NonZero;
 use std::os::unix::process::CommandExt;
+use std::time::Duration;
 use std::{env, io, process, thread};
 
 use anyhow::Context;
@@ -61,6 +62,8 @@ pub(crate) async fn run(
             hostname: node,
             concurrency,
             queues,
+            time_limit: matches.get_one::<Duration>("time_limit").copied(),
+            soft_time_limit: matches.get_one::<Duration>("soft_time_limit").copied(),
             succession,
         },
     );

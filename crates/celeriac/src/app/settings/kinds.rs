@@ -8,6 +8,7 @@ use std::time::Duration;
 use toml::Value;
 
 use super::mask::mask_url;
+use crate::handler::RateLimit;
 
 /// How one setting is read from TOML and written back.
 pub(crate) trait Kind {
@@ -61,6 +62,49 @@ impl Kind for Flag {
 
     fn write(value: &bool) -> Value {
         Value::from(*value)
+    }
+}
+
+/// `true`, `false`, or `"none"` for what another setting says.
+pub(crate) struct FlagOrNone;
+
+impl Kind for FlagOrNone {
+    type Value = Option<bool>;
+    const EXPECTED: &'static str = "true, false or \"none\"";
+
+    fn read(toml: &Value) -> Option<Option<bool>> {
+        match toml.as_bool() {
+            Some(flag) => Some(Some(flag)),
+            None => is_none(toml).then_some(None),
+        }
+    }
+
+    fn write(value: &Option<bool>) -> Value {
+        value.map_or_else(none, Value::from)
+    }
+}
+
+/// A rate like `"10/s"`; a number is one a second.
+pub(crate) struct RateLimitOrNone;
+
+impl Kind for RateLimitOrNone {
+    type Value = Option<RateLimit>;
+    const EXPECTED: &'static str = "a rate like \"10/s\", \"100/m\" or \"1000/h\", or \"none\"";
+
+    fn read(toml: &Value) -> Option<Option<RateLimit>> {
+        if is_none(toml) {
+            return Some(None);
+        }
+        let text = match toml {
+            Value::String(text) => text.clone(),
+            Value::Integer(_) | Value::Float(_) => toml.to_string(),
+            _ => return None,
+        };
+        text.parse().ok().map(Some)
+    }
+
+    fn write(value: &Option<RateLimit>) -> Value {
+        value.map_or_else(none, |rate| Value::from(rate.to_string()))
     }
 }
 

@@ -15,11 +15,12 @@ use celeriac_protocol::Limits;
 use toml::Value;
 
 use super::kinds::{
-    BackendUrl, BrokerUrl, Concurrency, Count, FanoutPrefix, FileOrNone, Flag, Kind, Name,
-    OptionalName, Priority, PrioritySteps, QueueOrder, Seconds, SecondsOrNever, SecondsOrZero,
-    SentinelLogin, Text, Tries, shown,
+    BackendUrl, BrokerUrl, Concurrency, Count, FanoutPrefix, FileOrNone, Flag, FlagOrNone, Kind,
+    Name, OptionalName, Priority, PrioritySteps, QueueOrder, RateLimitOrNone, Seconds,
+    SecondsOrNever, SecondsOrZero, SentinelLogin, Text, Tries, shown,
 };
 use super::mask::{mask_broker_url, mask_url};
+use crate::handler::RateLimit;
 
 /// One line of the catalogue.
 pub(crate) struct Entry {
@@ -132,6 +133,28 @@ settings! {
         ///
         /// With false, a worker that is killed loses the tasks that were running.
         task_acks_late: bool as Flag = false;
+        /// With late acknowledgement, whether the message of a task that has failed is done with; "none": as the next but one says.
+        ///
+        /// With false it is refused: on Redis it is gone as well, and an event tells of it.
+        task_acks_on_failure: Option<bool> as FlagOrNone = None;
+        /// With late acknowledgement, whether the message of a task that was ended by its hard time limit is done with; "none": as the next says.
+        ///
+        /// With false it goes back into its queue.
+        task_acks_on_timeout: Option<bool> as FlagOrNone = None;
+        /// Both of the above at once.
+        task_acks_on_failure_or_timeout: bool as Flag = true;
+        /// With late acknowledgement, whether a task runs again after the worker has died under it; "none": it does.
+        ///
+        /// With false its result is WorkerLostError. Either way, three deaths set its message aside.
+        task_reject_on_worker_lost: Option<bool> as FlagOrNone = None;
+        /// How long a task may run, in seconds; then it is ended, and has failed. "none": without end.
+        task_time_limit: Option<Duration> as SecondsOrNever = None;
+        /// How long a task may run before it is told to come to its end, in seconds; "none": without end.
+        ///
+        /// It is ended where it does not listen.
+        task_soft_time_limit: Option<Duration> as SecondsOrNever = None;
+        /// How many tasks of a kind may start in a worker, like "10/s", "100/m" or "1000/h"; "none": no limit.
+        task_default_rate_limit: Option<RateLimit> as RateLimitOrNone = None;
         /// Whether the state STARTED is stored when a task starts.
         task_track_started: bool as Flag = false;
         /// Whether results are thrown away, unless the task says otherwise.
@@ -142,6 +165,12 @@ settings! {
         result_expires: Option<Duration> as SecondsOrNever = Some(Duration::from_secs(24 * 60 * 60));
         /// Whether a result also has the task's name, arguments, worker, retries and queue.
         result_extended: bool as Flag = false;
+        /// Whether no rate limits apply.
+        worker_disable_rate_limits: bool as Flag = false;
+        /// Whether a message that comes a second time is done with when its task has succeeded before.
+        ///
+        /// For late acknowledgement; asks the result backend for each message that is marked as redelivered.
+        worker_deduplicate_successful_tasks: bool as Flag = false;
         /// How many tasks run at the same time; "auto": as many as there are CPUs for this process.
         worker_concurrency: Option<usize> as Concurrency = None;
         /// How many messages a worker takes ahead for each task that it can run; 0: no limit.

@@ -4,7 +4,16 @@
 //! nothing else about tasks; `celery_task` turns a task made with the `celery` crate's macro
 //! into one.
 //!
+//! - here: the trait, and how a run can end.
+//! - `options`: what a task says about itself.
+//! - `exception_kind`: what `except` names in Python.
+//! - `rate_limit`: `10/s`.
+//!
 //! Counterpart: `celery/app/task.py` @ 5.7.0 (the options and what `retry`, `Ignore` and `Reject` mean).
+
+mod exception_kind;
+pub(crate) mod options;
+mod rate_limit;
 
 use std::time::Duration;
 
@@ -13,13 +22,11 @@ use celeriac_protocol::exception::TaskException;
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
+pub use exception_kind::ExceptionKind;
+pub use options::{DEFAULT_BACKOFF_MAX, DEFAULT_RETRY_DELAY, MaxRetries, TaskOptions};
+pub use rate_limit::{RateLimit, RateLimitError};
+
 use crate::context::Context;
-
-/// `Task.default_retry_delay`: three minutes.
-pub const DEFAULT_RETRY_DELAY: Duration = Duration::from_secs(180);
-
-/// `Task.max_retries`.
-pub const DEFAULT_MAX_RETRIES: u32 = 3;
 
 /// A task as the engine sees it.
 #[async_trait]
@@ -27,24 +34,19 @@ pub trait Handler: Send + Sync + 'static {
     /// The registered name, such as `worker.tasks.process_file_task`.
     fn name(&self) -> &str;
 
-    /// What the task says about itself; a setting applies where it says nothing.
+    /// What the task says about itself; a setting applies where it says nothing. Asked once, when the app is built.
     fn options(&self) -> TaskOptions {
         TaskOptions::default()
     }
 
+    /// The names of its parameters, in their order; none for a task that takes whatever comes. They decide what a retry
+    /// with other arguments keeps of the first ones.
+    fn parameters(&self) -> &[&str] {
+        &[]
+    }
+
     /// Runs the task once. A panic is caught by the executor and stored as a FAILURE.
     async fn run(&self, invocation: Invocation) -> Outcome;
-}
-
-/// What a task may decide for itself. `None`: the setting of the app decides.
-#[derive(Debug, Clone, Default)]
-pub struct TaskOptions {
-    /// Acknowledge after the task has ended instead of just before it starts (`task_acks_late`).
-    pub acks_late: Option<bool>,
-    /// Store no result (`task_ignore_result`).
-    pub ignore_result: Option<bool>,
-    /// Store STARTED when the task starts (`task_track_started`).
-    pub track_started: Option<bool>,
 }
 
 /// One call of a task: the arguments as they came, and the context of the running request.
@@ -71,7 +73,7 @@ pub enum Outcome {
         traceback: Option<String>,
     },
     /// Send the task again.
-    Retry(Retry),
+    Retry(Box<Retry>),
     /// Store nothing, acknowledge (`celery.exceptions.Ignore`).
     Ignore,
     /// Refuse this delivery (`celery.exceptions.Reject`).
@@ -93,19 +95,51 @@ impl Outcome {
     }
 }
 
-/// A wish to run again: same id, same arguments.
+impl From<Retry> for Outcome {
+    fn from(retry: Retry) -> Self {
+        Self::Retry(Box::new(retry))
+    }
+}
+
+/// A wish to run again: same id, and everything that is not named here as it was.
 ///
 /// Counterpart: `Task.retry` in `celery/app/task.py`.
 #[derive(Debug, Clone, Default)]
 pub struct Retry {
     /// When to run again; wins over `countdown`.
     pub eta: Option<DateTime<Utc>>,
-    /// How long to wait; [`DEFAULT_RETRY_DELAY`] when neither is given.
+    /// How long to wait; the task's `default_retry_delay` when neither is given.
     pub countdown: Option<Duration>,
-    /// How many counted retries are allowed; `None` is [`DEFAULT_MAX_RETRIES`].
+    /// How many counted retries are allowed, this time; the task's `max_retries` otherwise.
     pub max_retries: Option<u32>,
     /// The cause: shown in the log, stored with RETRY, and raised once the retries are used up.
     pub exception: Option<TaskException>,
     /// Does not use up a retry: for outages, which may delay a task but never fail it.
     pub is_uncounted: bool,
+    /// Other positional arguments. Keyword arguments for the same parameters are dropped; the others stay.
+    pub args: Option<Vec<Value>>,
+    /// Other keyword arguments. Positional ones for the same parameters are replaced; the others stay.
+    pub kwargs: Option<Map<String, Value>>,
+    /// Another queue; the one that it came from otherwise.
+    pub queue: Option<String>,
+    /// Another priority.
+    pub priority: Option<u8>,
+    /// Another time after which it must not start.
+    pub expires: Option<DateTime<Utc>>,
+    /// Another hard time limit.
+    pub time_limit: Option<Duration>,
+    /// Another soft time limit.
+    pub soft_time_limit: Option<Duration>,
+    /// Further headers of one's own.
+    pub headers: Map<String, Value>,
+}
+
+impl Retry {
+    /// After the task's `default_retry_delay`, because of this.
+    pub fn because(exception: TaskException) -> Self {
+        Self {
+            exception: Some(exception),
+            ..Self::default()
+        }
+    }
 }

@@ -1,0 +1,42 @@
+//! How many threads tasks may have that could go on for ever.
+//!
+//! A thread that never yields cannot be ended. When its task's time limit has passed, its slot takes the next task, on
+//! another thread; there are twice as many as slots. Once those are all taken by tasks that do not end, slots wait.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// The places for such threads of one worker. Cheap to clone; all clones are the same.
+#[derive(Debug, Clone)]
+pub(crate) struct Threads {
+    places: Arc<Semaphore>,
+    count: usize,
+}
+
+impl Threads {
+    /// For so many slots.
+    pub(crate) fn new(slots: usize) -> Self {
+        let count = slots.saturating_mul(2).min(Semaphore::MAX_PERMITS);
+        Self {
+            places: Arc::new(Semaphore::new(count)),
+            count,
+        }
+    }
+
+    /// A place, given up by whoever drops it: to be moved into the thread. `None`: never, as they are not closed.
+    pub(crate) async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.places).acquire_owned().await.ok()
+    }
+
+    /// Waits until there is a place.
+    pub(crate) async fn one_is_free(&self) {
+        self.places.acquire().await.ok();
+    }
+
+    /// How many are in use, of how many.
+    pub(crate) fn used(&self) -> (usize, usize) {
+        let used = self.count - self.places.available_permits().min(self.count);
+        (used, self.count)
+    }
+}
