@@ -7,10 +7,11 @@
 //!
 //! Counterpart: `celery/worker/worker.py::WorkController` and `celery/apps/worker.py` @ 5.7.0.
 
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Mutex, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -20,7 +21,7 @@ use crate::app::App;
 use crate::backoff::Patience;
 use crate::consumer::held::Held;
 use crate::consumer::rate_limit::RateLimits;
-use crate::consumer::{Consumer, Outlets, ReadySender, Slots, lease, neighbours, timer};
+use crate::consumer::{Consumer, Outlets, Prefetch, ReadySender, Slots, lease, neighbours, timer};
 use crate::control::Control;
 use crate::events::Events;
 use crate::executor::{Executor, Ready, Request};
@@ -31,6 +32,11 @@ use crate::transport::{Delivery, Error, QueueEnd};
 
 /// How many messages may be on the way between two parts of a worker.
 const CHANNEL_CAPACITY: usize = 1024;
+
+/// How many runs that are over may wait for the broker's and the backend's answers: as many messages as are held, within
+/// these limits. With so many a batch is worth its round trip, and they are lost to a worker that is killed then.
+const SETTLING_MIN: usize = 16;
+const SETTLING_MAX: usize = 256;
 
 /// What a worker is told at its start.
 #[derive(Debug, Clone)]
@@ -95,6 +101,7 @@ struct Running {
     released: CancellationToken,
     ready: Ready,
     slots: Vec<JoinHandle<usize>>,
+    settling: JoinHandle<()>,
     timer: JoinHandle<Vec<Delivery>>,
     rates: JoinHandle<Vec<Delivery>>,
 }
@@ -144,7 +151,7 @@ impl Worker {
             self.app.clone(),
             self.options.hostname.clone(),
             self.options.queues.clone(),
-            Arc::new(Semaphore::new(self.prefetch())),
+            Prefetch::new(self.prefetch()),
             running.held.clone(),
             Outlets {
                 ready,
@@ -159,7 +166,11 @@ impl Worker {
             },
             shutdown.clone(),
         );
-        let ended = consumer.run().await;
+        // On the runtime's own threads, where whoever it wakes is near.
+        let consuming = running.tracker.spawn(consumer.run());
+        let ended = consuming
+            .await
+            .unwrap_or_else(|error| resume_unwind(error.into_panic()));
         shutdown.warm();
         running.stop().await;
         ended.map_err(WorkerError::Broker)
@@ -208,6 +219,9 @@ impl Worker {
         let rates = tracker.spawn(ready.rates.clone().run(ready.clone()));
         let timer = tracker.spawn(timer::run(timed, ready, held.clone()));
         let ready: Ready = Arc::new(Mutex::new(requests));
+        let acknowledging = held.clone().acknowledge(released.clone());
+        tracker.spawn(acknowledging);
+        let most = self.prefetch().clamp(SETTLING_MIN, SETTLING_MAX);
         let executor = Executor {
             app: self.app.clone(),
             events: events.clone(),
@@ -225,9 +239,14 @@ impl Worker {
             state: state.clone(),
             threads: threads.clone(),
         };
+        let (endings, ended) = mpsc::channel(CHANNEL_CAPACITY.min(most));
+        let settling = tracker.spawn(executor.clone().settle_all(ended, most));
         let slots = 1..=self.options.concurrency.max(1);
         let slots = slots
-            .map(|slot| tracker.spawn(executor.clone().run_slot(slot, Arc::clone(&ready))))
+            .map(|slot| {
+                let run = executor.clone();
+                tracker.spawn(run.run_slot(slot, Arc::clone(&ready), endings.clone()))
+            })
             .collect();
         Running {
             app: self.app.clone(),
@@ -236,6 +255,7 @@ impl Worker {
             released,
             ready,
             slots,
+            settling,
             timer,
             rates,
         }
@@ -283,7 +303,7 @@ impl Worker {
     /// Counterpart: `worker_prefetch_multiplier` × concurrency; 0 is unlimited.
     fn prefetch(&self) -> usize {
         match self.app.settings().worker_prefetch_multiplier {
-            0 => Semaphore::MAX_PERMITS,
+            0 => usize::MAX,
             multiplier => multiplier * self.options.concurrency.max(1),
         }
     }
@@ -311,6 +331,8 @@ impl Running {
         for slot in self.slots {
             ran += slot.await.unwrap_or(0);
         }
+        // What has run is settled.
+        self.settling.await.ok();
         self.released.cancel();
         self.tracker.close();
         self.tracker.wait().await;

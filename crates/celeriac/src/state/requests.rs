@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use celeriac_protocol::message::TaskMessage;
 use chrono::{DateTime, Utc};
@@ -40,6 +41,8 @@ struct Entry {
     shown: HeldRequest,
     /// Ends the run.
     cancel: CancellationToken,
+    /// When it was started, and which kind it is of.
+    run: Option<(Instant, usize)>,
     /// It must not be started. Kept here too, because the set of revoked ids forgets after a while.
     is_revoked: bool,
     /// Its run was ended by remote control, with this signal.
@@ -58,9 +61,24 @@ pub(super) struct Requests {
     active: usize,
     /// How many were started so far.
     processed: u64,
-    totals: Vec<(String, u64)>,
+    totals: Vec<Total>,
     total_index: HashMap<String, usize>,
 }
+
+/// What is known of one kind of task.
+#[derive(Debug)]
+struct Total {
+    name: String,
+    started: u64,
+    /// How many of the last runs in a row were short.
+    short: u32,
+}
+
+/// A run that ends within this time is short: a round trip to the broker takes about as long.
+const SHORT: Duration = Duration::from_millis(1);
+
+/// So many short runs in a row make a task brisk.
+const BRISK: u32 = 100;
 
 impl Requests {
     pub(super) fn insert(&mut self, message: Arc<TaskMessage>, cancel: CancellationToken) -> u64 {
@@ -74,6 +92,7 @@ impl Requests {
                 is_acknowledged: false,
             },
             cancel,
+            run: None,
             is_revoked: false,
             terminated: None,
             has_ended: false,
@@ -138,7 +157,10 @@ impl Requests {
     }
 
     pub(super) fn totals(&self) -> Vec<(String, u64)> {
-        self.totals.clone()
+        let totals = self.totals.iter();
+        totals
+            .map(|total| (total.name.clone(), total.started))
+            .collect()
     }
 
     pub(super) fn activity(&self) -> (usize, u64) {
@@ -146,16 +168,24 @@ impl Requests {
     }
 
     /// The tasks that are counted are the registered ones, so there are not many.
-    fn count(&mut self, task: &str) {
+    fn count(&mut self, task: &str) -> usize {
         self.active += 1;
         self.processed += 1;
-        match self.total_index.get(task) {
-            Some(index) => self.totals[*index].1 += 1,
+        let index = match self.total_index.get(task) {
+            Some(index) => *index,
             None => {
-                self.total_index.insert(task.to_owned(), self.totals.len());
-                self.totals.push((task.to_owned(), 1));
+                let index = self.totals.len();
+                self.total_index.insert(task.to_owned(), index);
+                self.totals.push(Total {
+                    name: task.to_owned(),
+                    started: 0,
+                    short: 0,
+                });
+                index
             }
-        }
+        };
+        self.totals[index].started += 1;
+        index
     }
 
     fn each(&mut self, id: &str, mut change: impl FnMut(&mut Entry)) {
@@ -211,9 +241,22 @@ impl Tracked {
             return false;
         }
         entry.shown.stage = Stage::Active(clock::now());
-        let task = entry.shown.message.headers.task.clone();
-        requests.count(&task);
+        let message = Arc::clone(&entry.shown.message);
+        let kind = requests.count(&message.headers.task);
+        if let Some(entry) = requests.entries.get_mut(&self.number) {
+            entry.run = Some((Instant::now(), kind));
+        }
         true
+    }
+
+    /// Whether the last tasks of its kind have all been short; known once it has started.
+    pub(crate) fn is_brisk(&self) -> bool {
+        let requests = self.state.requests();
+        let entry = requests.entries.get(&self.number);
+        let kind = entry
+            .and_then(|entry| entry.run)
+            .and_then(|(_, kind)| requests.totals.get(kind));
+        kind.is_some_and(|total| total.short >= BRISK)
     }
 
     /// The broker has forgotten the message.
@@ -229,8 +272,17 @@ impl Tracked {
         };
         let (was_running, terminated) = (entry.is_running(), entry.terminated);
         entry.has_ended = true;
+        let run = entry.run;
         if was_running {
             requests.active -= 1;
+        }
+        if let Some((started, kind)) = run
+            && let Some(total) = requests.totals.get_mut(kind)
+        {
+            total.short = match started.elapsed() < SHORT {
+                true => total.short.saturating_add(1),
+                false => 0,
+            };
         }
         terminated.is_some()
     }

@@ -154,9 +154,9 @@ impl Transport for RedisTransport {
         self.step_down(queues).await
     }
 
-    async fn ack(&self, deliveries: Vec<Delivery>) -> Result<usize, Unsettled> {
+    async fn ack(&self, deliveries: Vec<Delivery>) -> Result<Vec<Arc<str>>, Unsettled> {
         match self.remove_claims(&deliveries).await {
-            Ok(removed) => Ok(removed),
+            Ok(lost) => Ok(lost),
             Err(error) => Err(Unsettled { deliveries, error }),
         }
     }
