@@ -102,9 +102,13 @@ pub(crate) fn of_panic(exception: &TaskException, task: &str, place: &Place) -> 
     for Frame { file, line, name } in frames.iter().rev() {
         frame(file, line, name);
     }
-    // Without a stack, or without the places of a stripped program, there is the place of the panic itself.
-    if frames.is_empty() {
-        frame(&place.file, &place.line.to_string(), task);
+    // Without a stack, or with one that does not lead there, there is the place of the panic itself.
+    let line = place.line.to_string();
+    let is_shown = frames
+        .iter()
+        .any(|frame| frame.line == line && frame.file.ends_with(&place.file));
+    if !is_shown {
+        frame(&place.file, &line, task);
     }
     text + &one_line(exception)
 }
@@ -144,7 +148,10 @@ fn frames(backtrace: &str) -> Vec<Frame> {
             "__rustc::rust_begin",
             "std::backtrace",
         ];
-        starts.iter().any(|start| frame.name.starts_with(start))
+        // Outside of the task there is some of it as well: where a panic is caught.
+        let catches = ["std::panicking::catch_unwind", "std::panicking::try"];
+        let is_one_of = |names: &[&str]| names.iter().any(|name| frame.name.starts_with(name));
+        is_one_of(&starts) && !is_one_of(&catches)
     };
     let is_engine = |frame: &Frame| frame.name.contains("celeriac::executor::");
     let start = frames
