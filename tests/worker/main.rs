@@ -6,6 +6,7 @@
 )]
 
 mod tasks;
+mod typed;
 
 use std::process::ExitCode;
 
@@ -20,7 +21,8 @@ fn main() -> ExitCode {
         app_names: &["proj"],
         tables: &[],
         build_app: Box::new(|loaded| {
-            Ok(tasks::register(App::builder("proj", loaded.settings.clone())).build()?)
+            let app = App::builder("proj", loaded.settings.clone());
+            Ok(typed::register(tasks::register(app)).build()?)
         }),
         worker_options: Vec::new(),
         commands: Vec::new(),
