@@ -5,6 +5,7 @@
     reason = "the celery crate's macro writes its impl into a const"
 )]
 
+mod options;
 mod tasks;
 mod typed;
 
@@ -22,7 +23,8 @@ fn main() -> ExitCode {
         tables: &[],
         build_app: Box::new(|loaded| {
             let app = App::builder("proj", loaded.settings.clone());
-            Ok(typed::register(tasks::register(app)).build()?)
+            let app = options::register(tasks::register(app));
+            Ok(typed::register(app).build()?)
         }),
         worker_options: Vec::new(),
         commands: Vec::new(),

@@ -161,10 +161,10 @@ impl Transport for MemoryTransport {
         Ok(false)
     }
 
-    async fn ack(&self, deliveries: Vec<Delivery>) -> Result<usize, Unsettled> {
+    async fn ack(&self, deliveries: Vec<Delivery>) -> Result<Vec<Arc<str>>, Unsettled> {
         let mut state = self.state();
-        let claims = deliveries.iter().map(Delivery::tag);
-        Ok(claims.filter(|tag| state.release(tag).is_some()).count())
+        let claims = deliveries.iter().map(Delivery::shared_tag);
+        Ok(claims.filter(|tag| state.release(tag).is_none()).collect())
     }
 
     async fn requeue(&self, deliveries: Vec<Delivery>, end: QueueEnd) -> Result<usize, Unsettled> {

@@ -486,6 +486,25 @@ impl Kind for SecondsOrNever {
     }
 }
 
+/// A length of time in seconds, also none; `"none"` leaves it to another setting.
+pub(crate) struct SecondsOrUnset;
+
+impl Kind for SecondsOrUnset {
+    type Value = Option<Duration>;
+    const EXPECTED: &'static str = "a number of seconds, 0 or more, or \"none\"";
+
+    fn read(toml: &Value) -> Option<Option<Duration>> {
+        if is_none(toml) {
+            return Some(None);
+        }
+        seconds(toml).map(Some)
+    }
+
+    fn write(value: &Option<Duration>) -> Value {
+        value.as_ref().map_or_else(none, Seconds::write)
+    }
+}
+
 fn seconds(toml: &Value) -> Option<Duration> {
     match toml {
         Value::Integer(whole) => u64::try_from(*whole).ok().map(Duration::from_secs),

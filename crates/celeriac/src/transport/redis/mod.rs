@@ -38,7 +38,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 pub(crate) use address::Address;
-pub(crate) use connection::Connection;
+pub(crate) use connection::{Connection, sort};
 
 use super::{Beats, DeadLetter, Delivery, Error, Fanout, QueueEnd, Transport, Unsettled};
 use crate::app::settings::BrokerTransportOptions;
@@ -154,9 +154,9 @@ impl Transport for RedisTransport {
         self.step_down(queues).await
     }
 
-    async fn ack(&self, deliveries: Vec<Delivery>) -> Result<usize, Unsettled> {
+    async fn ack(&self, deliveries: Vec<Delivery>) -> Result<Vec<Arc<str>>, Unsettled> {
         match self.remove_claims(&deliveries).await {
-            Ok(removed) => Ok(removed),
+            Ok(lost) => Ok(lost),
             Err(error) => Err(Unsettled { deliveries, error }),
         }
     }
