@@ -43,5 +43,7 @@ mod pipeline;
 mod readme;
 /// What may stand in the topic besides our producer's records, and what is read twice.
 mod records;
+/// Results: what either language stores, either reads.
+mod results;
 /// The Python twin's own way from the directory to the rows.
 mod twin;
