@@ -87,7 +87,8 @@ impl Accept {
         }
     }
 
-    fn takes(self, serializer: Serializer) -> bool {
+    /// Whether this one is.
+    pub fn takes(self, serializer: Serializer) -> bool {
         match serializer {
             Serializer::Json => self.json,
             Serializer::Msgpack => self.msgpack,

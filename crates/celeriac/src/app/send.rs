@@ -9,6 +9,7 @@ use celeriac_protocol::canvas::Signature;
 use celeriac_protocol::compose::TaskCall;
 use celeriac_protocol::headers::TimeLimit;
 use celeriac_protocol::message::{Routing, TaskMessage};
+use celeriac_protocol::{Compression, Serializer};
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -46,6 +47,10 @@ pub struct SendOptions {
     pub soft_time_limit: Option<Duration>,
     /// Store no result.
     pub ignore_result: Option<bool>,
+    /// How the body is written; the task's serializer or `task_serializer` otherwise.
+    pub serializer: Option<Serializer>,
+    /// How the body is compressed; as the task says, or `task_compression`, otherwise.
+    pub compression: Option<Compression>,
     /// Headers of one's own, beside Celery's.
     pub headers: Map<String, Value>,
     /// Sent with the result when the task has succeeded.
@@ -68,8 +73,8 @@ pub enum SendError {
         /// The cause.
         source: Error,
     },
-    /// The arguments cannot be written as JSON.
-    #[error("cannot send task {task}: its arguments are not JSON: {reason}")]
+    /// The arguments, or what follows the task, cannot be written in the serializer.
+    #[error("cannot send task {task}: its arguments cannot be written: {reason}")]
     Arguments {
         /// The task's name.
         task: String,
@@ -90,6 +95,7 @@ impl App {
     ///
     /// # Errors
     /// [`SendError::Broker`]: the broker is away; [`SendError::is_transient`] says whether to try again.
+    /// [`SendError::Arguments`]: msgpack or YAML has no form for one of them.
     pub async fn send_task(
         &self,
         name: &str,
@@ -101,6 +107,14 @@ impl App {
         let message = self.compose(name, args, kwargs, options);
         let id = message.headers.id.clone();
         let is_ignored = message.headers.ignore_result == Some(true);
+        // JSON writes everything; of the others, the caller is told before anything is sent.
+        if message.serializer != Serializer::Json {
+            let written = message.try_to_envelope(&Routing::queue(&queue), "");
+            written.map_err(|error| SendError::Arguments {
+                task: name.to_owned(),
+                reason: error.to_string(),
+            })?;
+        }
         let published = self.publish_with_retries(&message, &queue).await;
         published.map_err(|source| SendError::Broker {
             task: name.to_owned(),
@@ -164,7 +178,27 @@ impl App {
         }
         call.embed.callbacks = (!options.link.is_empty()).then_some(options.link);
         call.embed.errbacks = (!options.link_error.is_empty()).then_some(options.link_error);
-        call.into_message()
+        let mut message = call.into_message();
+        self.write_as_told(&mut message, options.serializer, options.compression);
+        message
+    }
+
+    /// How a message is written: as its call says, else its task, else the settings.
+    pub(crate) fn write_as_told(
+        &self,
+        message: &mut TaskMessage,
+        serializer: Option<Serializer>,
+        compression: Option<Compression>,
+    ) {
+        let task = self.registered(&message.headers.task);
+        let task = task.map(|task| &task.options);
+        let settings = self.settings();
+        message.serializer = serializer
+            .or(task.and_then(|task| task.serializer))
+            .unwrap_or(settings.task_serializer);
+        message.compression = compression
+            .or(task.and_then(|task| task.compression))
+            .or(settings.task_compression);
     }
 
     /// Pushes a message, with a delivery tag of its own, as kombu does.

@@ -153,7 +153,7 @@ where
     match task.run(params).await {
         Ok(returned) => {
             task.on_success(&returned).await;
-            match serde_json::to_value(&returned) {
+            match celeriac_protocol::to_value(&returned) {
                 Ok(value) => Outcome::Success(value),
                 // kombu's EncodeError: the task ran, its value cannot be stored.
                 Err(error) => Outcome::failure(TaskException::new(

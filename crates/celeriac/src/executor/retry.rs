@@ -40,6 +40,8 @@ impl Executor {
         if !retry.is_uncounted {
             message.headers.retries = count;
         }
+        // Celery writes a retry as the task is written when it is sent, however this message came.
+        self.app.write_as_told(&mut message, None, None);
         let queue = retry.queue.unwrap_or_else(|| request.queue().to_owned());
         // Celery counts the message of a retry among the task's children.
         let follow_ups = vec![FollowUp::alone(message, queue)];

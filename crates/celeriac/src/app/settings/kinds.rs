@@ -40,12 +40,12 @@ pub(crate) fn shown(toml: &Value) -> String {
     }
 }
 
-fn is_none(toml: &Value) -> bool {
+pub(super) fn is_none(toml: &Value) -> bool {
     toml.as_str()
         .is_some_and(|text| text.eq_ignore_ascii_case("none"))
 }
 
-fn none() -> Value {
+pub(super) fn none() -> Value {
     Value::from("none")
 }
 

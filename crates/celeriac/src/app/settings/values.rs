@@ -11,7 +11,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use celeriac_protocol::Limits;
+use celeriac_protocol::{Accept, Compression, Limits, Serializer};
 use toml::Value;
 
 use super::kinds::{
@@ -20,6 +20,7 @@ use super::kinds::{
     SecondsOrNever, SecondsOrUnset, SecondsOrZero, SentinelLogin, Text, Tries, shown,
 };
 use super::mask::{mask_broker_url, mask_url};
+use super::serializers::{AcceptedContent, CompressionName, SerializerName};
 use crate::handler::RateLimit;
 
 /// One line of the catalogue.
@@ -173,6 +174,16 @@ settings! {
         ///
         /// For late acknowledgement; asks the result backend for each message that is marked as redelivered.
         worker_deduplicate_successful_tasks: bool as Flag = false;
+        /// The serializers of messages that are run: "json", "msgpack", "yaml".
+        ///
+        /// Others are refused and kept among the dead letters. Pickle is never read: it runs code.
+        accept_content: Accept as AcceptedContent = Accept::JSON;
+        /// The serializer of the messages that are sent, retries among them, unless the call or the task says otherwise.
+        task_serializer: Serializer as SerializerName = Serializer::Json;
+        /// How the bodies of those messages are compressed: "gzip", "bzip2", "zstd", "brotli", or "none".
+        ///
+        /// A Python worker reads zstd and brotli only where their packages are installed.
+        task_compression: Option<Compression> as CompressionName = None;
         /// How many tasks run at the same time; "auto": as many as there are CPUs for this process.
         worker_concurrency: Option<usize> as Concurrency = None;
         /// How many messages a worker takes ahead for each task that it can run; 0: no limit.
@@ -260,10 +271,10 @@ impl Settings {
             .map_or_else(|| "disabled://".to_owned(), mask_url)
     }
 
-    /// How much of a message is read.
+    /// How much of a message is read, and in which serializers.
     pub fn message_limits(&self) -> Limits {
         let bytes = self.broker_transport_options.message_max_bytes;
-        Limits::new(bytes, bytes)
+        Limits::new(bytes, bytes).accepting(self.accept_content)
     }
 
     /// The names of the tables among the settings.
