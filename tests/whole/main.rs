@@ -45,5 +45,7 @@ mod readme;
 mod records;
 /// Results: what either language stores, either reads.
 mod results;
+/// Every option of a task, against what Python does with it.
+mod task_options;
 /// The Python twin's own way from the directory to the rows.
 mod twin;

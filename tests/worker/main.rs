@@ -5,6 +5,7 @@
     reason = "the celery crate's macro writes its impl into a const"
 )]
 
+mod options;
 mod tasks;
 
 use std::process::ExitCode;
@@ -20,7 +21,8 @@ fn main() -> ExitCode {
         app_names: &["proj"],
         tables: &[],
         build_app: Box::new(|loaded| {
-            Ok(tasks::register(App::builder("proj", loaded.settings.clone())).build()?)
+            let app = App::builder("proj", loaded.settings.clone());
+            Ok(options::register(tasks::register(app)).build()?)
         }),
         worker_options: Vec::new(),
         commands: Vec::new(),

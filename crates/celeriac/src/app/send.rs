@@ -45,7 +45,7 @@ pub struct SendOptions {
     pub time_limit: Option<Duration>,
     /// Soft time limit of this call, in whole seconds.
     pub soft_time_limit: Option<Duration>,
-    /// Store no result.
+    /// Store no result; `None`: the task decides when it runs.
     pub ignore_result: Option<bool>,
     /// How the body is written; the task's serializer or `task_serializer` otherwise.
     pub serializer: Option<Serializer>,
@@ -91,7 +91,8 @@ impl SendError {
 }
 
 impl App {
-    /// Sends a task by name, whoever has it. Returns when the broker has the message.
+    /// Sends a task by name, whoever has it. Returns when the broker has the message. What a task of this app says about
+    /// its sending (queue, priority, expiry, time limits) holds where the options say nothing.
     ///
     /// # Errors
     /// [`SendError::Broker`]: the broker is away; [`SendError::is_transient`] says whether to try again.
@@ -103,6 +104,7 @@ impl App {
         kwargs: Map<String, Value>,
         options: SendOptions,
     ) -> Result<AsyncResult, SendError> {
+        let options = self.with_those_of_the_task(name, options);
         let queue = self.queue(options.queue.as_deref());
         let message = self.compose(name, args, kwargs, options);
         let id = message.headers.id.clone();
@@ -125,6 +127,23 @@ impl App {
             parent.add_child(id.clone());
         }
         Ok(AsyncResult::new(self.clone(), id).ignored(is_ignored))
+    }
+
+    /// Counterpart: `Celery.send_task` in `celery/app/base.py`, which asks the registry for `_get_exec_options`.
+    fn with_those_of_the_task(&self, name: &str, options: SendOptions) -> SendOptions {
+        let Some(task) = self.registered(name) else {
+            return options;
+        };
+        let (own, effective) = (&task.options, &task.effective);
+        let expires = || Some(clock::now() + own.expires?);
+        SendOptions {
+            queue: options.queue.or_else(|| own.queue.clone()),
+            priority: options.priority.or(own.priority),
+            expires: options.expires.or_else(expires),
+            time_limit: options.time_limit.or(effective.time_limit),
+            soft_time_limit: options.soft_time_limit.or(effective.soft_time_limit),
+            ..options
+        }
     }
 
     /// A client has no loop that comes back later, so it tries a few times: after a quiet hour its
@@ -160,11 +179,7 @@ impl App {
                 .or(options.eta),
             root_id: parent.as_ref().map(|parent| parent.root_id().to_owned()),
             parent_id: parent.as_ref().map(|parent| parent.id().to_owned()),
-            ignore_result: Some(
-                options
-                    .ignore_result
-                    .unwrap_or(self.settings().task_ignore_result),
-            ),
+            ignore_result: options.ignore_result,
             priority: self.priority(options.priority),
             timelimit: TimeLimit {
                 hard: options.time_limit.map(|limit| limit.as_secs().into()),

@@ -57,7 +57,13 @@ impl<T: Task + 'static> Delay for Signature<T> {
             .ok_or_else(|| arguments("the signature made no message".to_owned()))?;
         let args = positional(&caught.message).map_err(|error| arguments(error.to_string()))?;
         let defaults = (T::DEFAULTS.time_limit, T::DEFAULTS.hard_time_limit);
-        let options = merged(options, &caught, defaults);
+        let mut options = merged(options, &caught, defaults);
+        // Unlike a name alone, a task says whether its result is wanted.
+        let task = app.registered(T::NAME);
+        let ignores = task.map_or(app.settings().task_ignore_result, |task| {
+            task.effective.ignore_result
+        });
+        options.ignore_result.get_or_insert(ignores);
         app.send_task(T::NAME, args, Map::new(), options).await
     }
 }

@@ -260,11 +260,13 @@ impl Executor {
         let changed = self.state.time_limits(context.task_name());
         let limits = TimeLimits::new(request, self.limits, changed);
         let is_limited = limits.are_any();
+        let say =
+            |limit: &Limit| settle::main_process(|| request.subject().exceeded_soft(&limit.shown));
         let run = panics::caught(context.task_name(), handler.run(invocation));
         tokio::select! {
             biased;
             outcome = context.clone().scope(run) => End::Outcome(outcome),
-            exceeded = limits.exceeded(&context, |limit| request.subject().exceeded_soft(&limit.shown)), if is_limited => {
+            exceeded = limits.exceeded(&context, say), if is_limited => {
                 context.cancelled().cancel();
                 match exceeded {
                     Exceeded::Soft => End::Outcome(Outcome::failure(TaskException::soft_time_limit_exceeded())),

@@ -49,16 +49,15 @@ impl Executor {
         if !self.send_all(follow_ups).await {
             return self.give_back(request).await;
         }
-        let cause = retry.exception.as_ref();
-        let value = cause.map_or(Value::Null, TaskException::to_value);
-        let traceback = cause.map(crate::traceback::one_line);
-        let traceback = traceback.as_deref();
-        self.store(&request, State::Retry, value, traceback, children)
-            .await;
         let when = match retry.eta {
             Some(eta) => format!("at {}", timestamp::isoformat(eta)),
             None => format!("in {}s", repr::repr_value(&seconds(countdown))),
         };
+        let cause = retry.exception.as_ref();
+        let value = cause.map_or(Value::Null, TaskException::to_value);
+        let traceback = traceback(&when, cause);
+        self.store(&request, State::Retry, value, Some(&traceback), children)
+            .await;
         request.subject().retried(&when, cause);
         self.ack(&mut request).await;
     }
@@ -170,6 +169,19 @@ fn rebound(sent: &TaskMessage, retry: &Retry, parameters: &[&str]) -> Option<(Ve
             }
             Some((args, kwargs))
         }
+    }
+}
+
+/// Python's, which raises `Retry` while it handles the cause.
+fn traceback(when: &str, cause: Option<&TaskException>) -> String {
+    match cause {
+        Some(cause) => format!(
+            "{}\nDuring handling of the above exception, another exception occurred:\n\n\
+             celery.exceptions.Retry: Retry {when}: {}\n",
+            crate::traceback::one_line(cause),
+            cause.repr()
+        ),
+        None => format!("celery.exceptions.Retry: Retry {when}\n"),
     }
 }
 

@@ -74,7 +74,8 @@ impl Executor {
         traceback: Option<String>,
     ) {
         let traceback = traceback.unwrap_or_else(|| one_line(&exception));
-        if !self.record_failure(&request, &exception, &traceback).await {
+        let recorded = self.record_failure(&request, &exception, Some(&traceback));
+        if !recorded.await {
             return self.give_back(request).await;
         }
         let throws = &request.task().options.throws;
@@ -91,14 +92,14 @@ impl Executor {
         &self,
         request: &Request,
         exception: &TaskException,
-        traceback: &str,
+        traceback: Option<&str>,
     ) -> bool {
         let follow_ups = canvas::after_failure(&self.app, request.message());
         // The errbacks are sent after the result is stored, so they are no children, as in Celery.
         let children = children(request, &[]);
         let value = exception.to_value();
         let failed = State::Failure;
-        self.store(request, failed, value.clone(), Some(traceback), children)
+        self.store(request, failed, value.clone(), traceback, children)
             .await
             && self.fail_chain(request, &value, traceback).await
             && self.send_all(follow_ups).await
@@ -113,11 +114,11 @@ impl Executor {
             return request.subject().lost();
         }
         let exception = TaskException::time_limit_exceeded(limit.shown.clone());
-        let traceback = one_line(&exception);
-        if !self.record_failure(&request, &exception, &traceback).await {
+        // Celery has no traceback of a task that it has ended.
+        if !self.record_failure(&request, &exception, None).await {
             return self.give_back(request).await;
         }
-        request.subject().exceeded_hard(&limit.shown);
+        main_process(|| request.subject().exceeded_hard(&limit.shown));
         if request.options().acks_on_timeout {
             self.ack(&mut request).await;
         } else {
@@ -169,9 +170,7 @@ impl Executor {
 
     /// A task that must not run any more: its time has passed, or it was revoked.
     pub(super) async fn discard(&self, request: Request, reason: &str) {
-        // Before a task has a slot, Celery's main process speaks of it.
-        let subject = request.subject();
-        log_lines::in_process_sync(log_lines::MAIN_PROCESS.to_owned(), || subject.discarded());
+        main_process(|| request.subject().discarded());
         self.store_revoked(request, reason).await;
     }
 
@@ -256,6 +255,11 @@ impl Executor {
         }
         true
     }
+}
+
+/// Says what Celery's main process says: of a task that has no slot yet, or has it no more.
+pub(super) fn main_process(say: impl FnOnce()) {
+    log_lines::in_process_sync(log_lines::MAIN_PROCESS.to_owned(), say);
 }
 
 /// What the task has sent, and what follows it: `[[id, parent], null]` each, and for a group its members
