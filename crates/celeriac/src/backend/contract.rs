@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use celeriac_protocol::result::TaskMeta;
 use celeriac_protocol::state::State;
+use celeriac_protocol::{Compression, Serializer};
 use futures_util::future::join_all;
 use redis::aio::MultiplexedConnection;
 use serde_json::{Value, json};
@@ -167,6 +168,50 @@ async fn a_success_is_never_overwritten_and_everything_else_is() {
             let bytes = String::from_utf8_lossy(bytes);
             assert_eq!(state, Some(State::Success), "{} {bytes}", world.name);
         }
+    }
+}
+
+#[tokio::test]
+async fn in_every_serializer_and_compression_it_is_the_same() {
+    for serializer in Serializer::ALL {
+        for compression in [None, Some(Compression::Zlib), Some(Compression::Zstd)] {
+            let adjust = |settings: &mut Settings| {
+                settings.result_serializer = serializer;
+                settings.result_compression = compression;
+            };
+            for world in each(adjust).await {
+                let case = format!("{} {serializer:?} {compression:?}", world.name);
+                for state in [State::Started, State::Retry, State::Success, State::Failure] {
+                    world.store("a", state, json!({"ü": [1, null]})).await;
+                }
+                let kept = world.other.wait("a").await.unwrap();
+                assert_eq!(kept.status, State::Success, "{case}");
+                assert_eq!(kept.result, json!({"ü": [1, null]}), "{case}");
+                let (raw, _) = world.raw("a").await.unwrap();
+                let is_told_at_once = raw.starts_with(b"{\"status\": \"SUCCESS\"");
+                // Ours is YAML on one line, which begins as JSON does.
+                let is_wanted = serializer != Serializer::Msgpack && compression.is_none();
+                assert_eq!(is_told_at_once, is_wanted, "{case}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_is_a_failure() {
+    for world in each(|settings| settings.result_serializer = Serializer::Msgpack).await {
+        let date = r#"{"__type__": "date", "__value__": "2026-11-23"}"#;
+        let date = celeriac_protocol::json::parse("a date", date.as_bytes()).unwrap();
+        world.store("a", State::Success, date).await;
+        let kept = world.get("a").await.unwrap();
+        let text = kept.exception().unwrap().repr();
+        assert_eq!(
+            (kept.status, &*text),
+            (
+                State::Failure,
+                "EncodeError('msgpack cannot write datetime.date(2026, 11, 23)')"
+            )
+        );
     }
 }
 
