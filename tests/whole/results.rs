@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use celeriac::protocol::state::State;
 use celeriac::{App, AsyncResult, ResultError, ResultNode, SendOptions, Settings, clock, join};
+use celeriac_tests::eventually::eventually;
 use celeriac_tests::process::{PATIENCE, Process};
 use celeriac_tests::programs::{program, python, python_worker_of, test_worker};
 use celeriac_tests::redis::PrivateRedis;
+use rustix::process::Signal;
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
@@ -302,4 +304,70 @@ async fn the_command_prints_what_pythons_prints() {
     let line =
         "Error: The operation timed out: task nobody-has-sent-it is not ready after 300ms.\n";
     assert_eq!((code, &*stdout, &*stderr), (Some(124), "", line));
+}
+
+/// How many messages wait, and how many are held.
+async fn census(redis: &PrivateRedis) -> (usize, usize) {
+    let mut connection = redis.connect().await;
+    redis::pipe()
+        .cmd("LLEN")
+        .arg("celery")
+        .cmd("HLEN")
+        .arg("unacked")
+        .query_async(&mut connection)
+        .await
+        .expect("redis runs")
+}
+
+#[tokio::test]
+async fn a_message_is_kept_until_its_result_is_stored() {
+    let (broker, mut backend) = (PrivateRedis::start().await, PrivateRedis::start().await);
+    let directory = TempDir::new().expect("a directory");
+    let mut command = test_worker(&broker.url(0), &backend.url(0));
+    command.current_dir(directory.path());
+    let mut worker = Process::start(directory.path(), "worker", &mut command);
+    worker.says(" ready.").await;
+    let settings = Settings {
+        broker_url: broker.url(0),
+        result_backend: Some(backend.url(0)),
+        ..Settings::default()
+    };
+    let app = App::builder("proj", settings).build();
+    let app = app.expect("the URLs are right");
+
+    backend.kill();
+    let late = send(&app, "proj.nap_late", json!([0.0])).await;
+    let early = send(&app, "proj.add", json!([1, 2])).await;
+    worker.says("cannot store the result of ").await;
+    // Both slots have something to store, and nothing else is run meanwhile.
+    let waiting = send(&app, "proj.nap_late", json!([0.0])).await;
+    eventually("they are held", PATIENCE, async || {
+        (census(&broker).await == (0, 2)).then_some(())
+    })
+    .await;
+    backend.restart().await;
+    for result in [&late, &early, &waiting] {
+        let meta = result.wait(PATIENCE).await.expect("it is stored");
+        assert_eq!(meta.status, State::Success);
+    }
+    eventually("all are acknowledged", PATIENCE, async || {
+        (census(&broker).await == (0, 0)).then_some(())
+    })
+    .await;
+    let lines = worker.log().matches("cannot store the result of ").count();
+    assert!(lines <= 3, "a line in 10 s:\n{}", worker.log());
+
+    // A stop comes to its end without the backend: what is not acknowledged goes back.
+    backend.kill();
+    send(&app, "proj.nap_late", json!([0.0])).await;
+    send(&app, "proj.add", json!([1, 2])).await;
+    worker.says("Task proj.nap_late").await;
+    eventually("the late one is held", PATIENCE, async || {
+        (census(&broker).await == (0, 1)).then_some(())
+    })
+    .await;
+    worker.signal(Signal::TERM);
+    assert!(worker.ends().await.success());
+    assert_eq!(census(&broker).await, (1, 0));
+    assert!(worker.log().contains("has run, but its result is lost"));
 }

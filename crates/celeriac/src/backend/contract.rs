@@ -17,6 +17,9 @@ use uuid::Uuid;
 use super::{MemoryBackend, RedisBackend, ResultBackend};
 use crate::app::Settings;
 
+/// No step takes longer, also on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// A backend, another one on the same results, and a look behind the scenes.
 struct World {
     name: &'static str,
@@ -297,7 +300,8 @@ async fn whoever_waits_hears_the_last_state_and_not_those_before() {
             assert_eq!((heard.status, heard.result), (State::Failure, json!(2)));
         }
         // Whoever comes too late finds it there.
-        let late = world.other.wait("a").await.unwrap();
+        let late = tokio::time::timeout(PATIENCE, world.other.wait("a")).await;
+        let late = late.expect("it is looked for").unwrap();
         assert_eq!(late.status, State::Failure, "{}", world.name);
     }
 }

@@ -119,6 +119,44 @@ async fn whoever_may_not_listen_is_told_at_once() {
 }
 
 #[tokio::test]
+async fn what_comes_faster_than_it_is_read_is_looked_for() {
+    let prefix = prefix();
+    let backend = Arc::new(backend(&prefix));
+    let ids = || (0..20_000).map(|number| number.to_string());
+    let waits = join_all(ids().map(|id| {
+        let backend = Arc::clone(&backend);
+        async move { backend.wait(&id).await.unwrap().result }
+    }));
+    let all_at_once = redis::Script::new(
+        "for number = 0, ARGV[2] - 1 do
+           local key, document = ARGV[1] .. number, '{\"status\": \"SUCCESS\", \"result\": 1}'
+           redis.call('SET', key, document)
+           redis.call('PUBLISH', key, document)
+         end",
+    );
+    let stores = async {
+        // Until all are listened for.
+        let channel = format!("{prefix}_celery-task-meta-19999");
+        let count = redis::cmd("PUBSUB").arg(&["NUMSUB", &channel]).to_owned();
+        let mut listening = 0;
+        while listening == 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let answer: (String, usize) = backend.connection.ask(&count).await.unwrap();
+            listening = answer.1;
+        }
+        let mut call = all_at_once.prepare_invoke();
+        call.arg(format!("{prefix}_celery-task-meta-")).arg(20_000);
+        backend.connection.ask::<()>(&call).await.unwrap();
+    };
+    let (heard, ()) = tokio::time::timeout(Duration::from_secs(60), async {
+        tokio::join!(waits, stores)
+    })
+    .await
+    .expect("nothing is missed");
+    assert_eq!(heard.len(), 20_000);
+}
+
+#[tokio::test]
 async fn rubbish_on_the_channel_harms_nobody() {
     let prefix = prefix();
     let backend = Arc::new(backend(&prefix));
