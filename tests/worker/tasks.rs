@@ -26,6 +26,7 @@ pub(crate) fn register(app: AppBuilder) -> AppBuilder {
         .handler(Echo)
         .handler(Panics)
         .handler(Refuses)
+        .handler(RefusesOnce)
         .handler(NapLate)
         .handler(WaitLate)
         .handler(DiesLate)
@@ -164,6 +165,33 @@ impl Handler for Refuses {
         Outcome::Reject {
             reason: "bad".to_owned(),
             requeue: false,
+        }
+    }
+}
+
+/// Goes back to its queue the first time.
+struct RefusesOnce;
+
+#[async_trait]
+impl Handler for RefusesOnce {
+    fn name(&self) -> &str {
+        "proj.refuses_once"
+    }
+
+    fn options(&self) -> TaskOptions {
+        TaskOptions {
+            acks_late: Some(true),
+            ..TaskOptions::default()
+        }
+    }
+
+    async fn run(&self, invocation: Invocation) -> Outcome {
+        if invocation.context.is_redelivered() {
+            return Outcome::Success(json!("taken"));
+        }
+        Outcome::Reject {
+            reason: "later".to_owned(),
+            requeue: true,
         }
     }
 }

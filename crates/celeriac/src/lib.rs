@@ -6,6 +6,8 @@
 //! # Rooms, from the outside in
 //! - `worker`, `shutdown`: a worker's life, from the first connection to the last message given back.
 //! - `control`: remote control.
+//! - `checks`: what does not fit together, said at the start.
+//! - `events`: what monitors are told.
 //! - `consumer`: connecting, taking, and what to do with a message.
 //! - `executor`: running tasks, and the order in which their end is settled.
 //! - `canvas`: what is sent when a task has ended.
@@ -21,13 +23,16 @@ mod backend;
 mod backoff;
 mod canvas;
 mod celery_task;
+mod checks;
 pub mod clock;
 mod consumer;
 mod context;
 mod control;
+mod events;
 mod executor;
 mod failpoint;
 pub mod handler;
+mod lamport;
 pub mod log_lines;
 mod shutdown;
 mod state;
@@ -43,6 +48,7 @@ pub use app::{
 pub use celeriac_protocol as protocol;
 pub use celery_task::Delay;
 pub use context::Context;
+pub use events::DEFAULT_HEARTBEAT;
 pub use executor::{BlockingError, blocking};
 pub use failpoint::{FAILPOINTS, FailpointError, check_failpoint, failpoint};
 pub use handler::{

@@ -3,6 +3,7 @@
 //! Counterpart: `celery/app/trace.py` (`LOG_*`), `celery/worker/strategy.py` and
 //! `celery/worker/consumer/consumer.py` @ 5.7.0.
 
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use celeriac_protocol::exception::TaskException;
@@ -14,30 +15,36 @@ use serde_json::{Value, json};
 pub(crate) const MAIN_PROCESS: &str = "MainProcess";
 
 tokio::task_local! {
-    static PROCESS_NAME: String;
+    static PROCESS_NAME: Arc<str>;
 }
 
 /// What stands behind the level in a log line: `MainProcess`, or `ForkPoolWorker-<slot>` inside a task.
 /// There are no processes here; the names are those that log rules know.
 pub fn process_name() -> String {
     PROCESS_NAME
-        .try_with(Clone::clone)
+        .try_with(ToString::to_string)
         .unwrap_or_else(|_| MAIN_PROCESS.to_owned())
 }
 
 /// The name of a slot, counted from 1.
-pub(crate) fn slot_name(slot: usize) -> String {
-    format!("ForkPoolWorker-{slot}")
+pub(crate) fn slot_name(slot: usize) -> Arc<str> {
+    format!("ForkPoolWorker-{slot}").into()
+}
+
+/// The name outside of the slots.
+pub(crate) fn main_process() -> Arc<str> {
+    static NAME: LazyLock<Arc<str>> = LazyLock::new(|| MAIN_PROCESS.into());
+    Arc::clone(&NAME)
 }
 
 /// Runs a future under this process name.
-pub(crate) async fn in_process<F: Future>(name: String, future: F) -> F::Output {
-    PROCESS_NAME.scope(name, future).await
+pub(crate) async fn in_process<F: Future>(name: impl Into<Arc<str>>, future: F) -> F::Output {
+    PROCESS_NAME.scope(name.into(), future).await
 }
 
 /// Runs a function under this process name.
-pub(crate) fn in_process_sync<R>(name: String, function: impl FnOnce() -> R) -> R {
-    PROCESS_NAME.sync_scope(name, function)
+pub(crate) fn in_process_sync<R>(name: impl Into<Arc<str>>, function: impl FnOnce() -> R) -> R {
+    PROCESS_NAME.sync_scope(name.into(), function)
 }
 
 /// Characters of a name or an id that are shown; no honest one is longer.
@@ -174,6 +181,9 @@ pub(crate) fn shown(text: &str) -> String {
 
 /// A text such as it may stand in a line: at most so many characters, none of which ends the line or commands a terminal.
 pub(crate) fn printable(text: &str, most: usize) -> String {
+    if text.len() <= most && text.bytes().all(|byte| (b' '..0x7f).contains(&byte)) {
+        return text.to_owned();
+    }
     let mut shown = String::with_capacity(text.len().min(most));
     let mut characters = text.chars();
     for character in characters.by_ref().take(most) {

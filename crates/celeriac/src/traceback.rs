@@ -54,6 +54,19 @@ pub(crate) fn one_line(exception: &TaskException) -> String {
     }
 }
 
+/// That of a retry. Python raises `Retry` while it handles the cause.
+pub(crate) fn of_retry(when: &str, cause: Option<&TaskException>) -> String {
+    match cause {
+        Some(cause) => format!(
+            "{}\nDuring handling of the above exception, another exception occurred:\n\n\
+             celery.exceptions.Retry: Retry {when}: {}\n",
+            one_line(cause),
+            cause.repr()
+        ),
+        None => format!("celery.exceptions.Retry: Retry {when}\n"),
+    }
+}
+
 /// The error and its causes, and the exception that stands for them.
 pub(crate) fn of_causes(exception: &TaskException, error: &(dyn Error + 'static)) -> String {
     let mut causes = Vec::new();
@@ -89,9 +102,13 @@ pub(crate) fn of_panic(exception: &TaskException, task: &str, place: &Place) -> 
     for Frame { file, line, name } in frames.iter().rev() {
         frame(file, line, name);
     }
-    // Without a stack, or without the places of a stripped program, there is the place of the panic itself.
-    if frames.is_empty() {
-        frame(&place.file, &place.line.to_string(), task);
+    // Without a stack, or with one that does not lead there, there is the place of the panic itself.
+    let line = place.line.to_string();
+    let is_shown = frames
+        .iter()
+        .any(|frame| frame.line == line && frame.file.ends_with(&place.file));
+    if !is_shown {
+        frame(&place.file, &line, task);
     }
     text + &one_line(exception)
 }

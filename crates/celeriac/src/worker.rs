@@ -7,10 +7,11 @@
 //!
 //! Counterpart: `celery/worker/worker.py::WorkController` and `celery/apps/worker.py` @ 5.7.0.
 
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Mutex, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -18,10 +19,12 @@ use uuid::Uuid;
 
 use crate::app::App;
 use crate::backoff::Patience;
+use crate::checks;
 use crate::consumer::held::Held;
 use crate::consumer::rate_limit::RateLimits;
-use crate::consumer::{Consumer, Outlets, ReadySender, Slots, lease, neighbours, timer};
+use crate::consumer::{Consumer, Outlets, Prefetch, ReadySender, Slots, lease, neighbours, timer};
 use crate::control::Control;
+use crate::events::Events;
 use crate::executor::{Executor, Ready, Request};
 use crate::shutdown::Shutdown;
 use crate::state::{self, StateError, TaskLimits, WorkerState};
@@ -30,6 +33,11 @@ use crate::transport::{Delivery, Error, QueueEnd};
 
 /// How many messages may be on the way between two parts of a worker.
 const CHANNEL_CAPACITY: usize = 1024;
+
+/// How many runs that are over may wait for the broker's and the backend's answers: as many messages as are held, within
+/// these limits. With so many a batch is worth its round trip, and they are lost to a worker that is killed then.
+const SETTLING_MIN: usize = 16;
+const SETTLING_MAX: usize = 256;
 
 /// What a worker is told at its start.
 #[derive(Debug, Clone)]
@@ -40,6 +48,8 @@ pub struct WorkerOptions {
     pub concurrency: usize,
     /// The queues to consume from.
     pub queues: Vec<String>,
+    /// How often to tell monitors that the worker lives ([`crate::DEFAULT_HEARTBEAT`]); `None`: never.
+    pub heartbeat: Option<Duration>,
     /// The hard time limit of tasks for which nothing else names one.
     pub time_limit: Option<Duration>,
     /// The soft time limit of such tasks.
@@ -92,6 +102,7 @@ struct Running {
     released: CancellationToken,
     ready: Ready,
     slots: Vec<JoinHandle<usize>>,
+    settling: JoinHandle<()>,
     timer: JoinHandle<Vec<Delivery>>,
     rates: JoinHandle<Vec<Delivery>>,
 }
@@ -108,7 +119,7 @@ impl Worker {
     /// [`WorkerError::Broker`]: the settings limit the tries to reach the broker, and they are used up.
     /// [`WorkerError::State`]: the state file or a limit in the environment is wrong.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), WorkerError> {
-        let state = WorkerState::load(self.app.settings())?;
+        let state = WorkerState::load(self.app.settings(), self.app.lamport().clone())?;
         self.app.transport().sign_as(&self.options.hostname);
         if let Some(worker) = self.options.succession.worker {
             self.app.transport().identify(worker);
@@ -123,20 +134,25 @@ impl Worker {
             stopping: shutdown.stopping().clone(),
         };
         let (timed, timed_incoming) = mpsc::channel(CHANNEL_CAPACITY);
+        let events = Events::new(
+            self.options.hostname.clone(),
+            state.clone(),
+            self.app.settings().worker_send_task_events,
+        );
         let threads = Threads::new(self.options.concurrency.max(1));
         let inlets = Inlets {
             requests: incoming,
             timed: timed_incoming,
             busy,
         };
-        let running = self.start(&shutdown, inlets, ready.clone(), &state, &threads);
-        self.remember_and_listen(&running, &state, rates, &shutdown)
+        let running = self.start(&shutdown, inlets, ready.clone(), &state, &threads, &events);
+        self.remember_and_listen(&running, &state, rates, &shutdown, &events)
             .await;
         let consumer = Consumer::new(
             self.app.clone(),
             self.options.hostname.clone(),
             self.options.queues.clone(),
-            Arc::new(Semaphore::new(self.prefetch())),
+            Prefetch::new(self.prefetch()),
             running.held.clone(),
             Outlets {
                 ready,
@@ -146,11 +162,16 @@ impl Worker {
                     count: self.options.concurrency.max(1),
                 },
                 state,
+                events,
                 threads,
             },
             shutdown.clone(),
         );
-        let ended = consumer.run().await;
+        // On the runtime's own threads, where whoever it wakes is near.
+        let consuming = running.tracker.spawn(consumer.run());
+        let ended = consuming
+            .await
+            .unwrap_or_else(|error| resume_unwind(error.into_panic()));
         shutdown.warm();
         running.stop().await;
         ended.map_err(WorkerError::Broker)
@@ -163,6 +184,7 @@ impl Worker {
         ready: ReadySender,
         state: &WorkerState,
         threads: &Threads,
+        events: &Events,
     ) -> Running {
         let Inlets {
             requests,
@@ -185,6 +207,11 @@ impl Worker {
             self.options.succession.predecessors.clone(),
             released.clone(),
         ));
+        tracker.spawn(checks::run(
+            self.app.clone(),
+            self.limits(),
+            stopping.clone(),
+        ));
         tracker.spawn(lease::restore(self.app.clone(), stopping.clone()));
         let soft = self.app.settings().worker_soft_shutdown_timeout;
         let (stop, slots, over) = (shutdown.clone(), busy.clone(), released.clone());
@@ -198,8 +225,12 @@ impl Worker {
         let rates = tracker.spawn(ready.rates.clone().run(ready.clone()));
         let timer = tracker.spawn(timer::run(timed, ready, held.clone()));
         let ready: Ready = Arc::new(Mutex::new(requests));
+        let acknowledging = held.clone().acknowledge(released.clone());
+        tracker.spawn(acknowledging);
+        let most = self.prefetch().clamp(SETTLING_MIN, SETTLING_MAX);
         let executor = Executor {
             app: self.app.clone(),
+            events: events.clone(),
             held: held.clone(),
             hostname: self.options.hostname.clone(),
             stopping,
@@ -207,16 +238,18 @@ impl Worker {
             patience,
             company: Arc::default(),
             busy,
-            limits: TaskLimits {
-                soft: self.options.soft_time_limit,
-                hard: self.options.time_limit,
-            },
+            limits: self.limits(),
             state: state.clone(),
             threads: threads.clone(),
         };
+        let (endings, ended) = mpsc::channel(CHANNEL_CAPACITY.min(most));
+        let settling = tracker.spawn(executor.clone().settle_all(ended, most));
         let slots = 1..=self.options.concurrency.max(1);
         let slots = slots
-            .map(|slot| tracker.spawn(executor.clone().run_slot(slot, Arc::clone(&ready))))
+            .map(|slot| {
+                let run = executor.clone();
+                tracker.spawn(run.run_slot(slot, Arc::clone(&ready), endings.clone()))
+            })
             .collect();
         Running {
             app: self.app.clone(),
@@ -225,8 +258,16 @@ impl Worker {
             released,
             ready,
             slots,
+            settling,
             timer,
             rates,
+        }
+    }
+
+    fn limits(&self) -> TaskLimits {
+        TaskLimits {
+            soft: self.options.soft_time_limit,
+            hard: self.options.time_limit,
         }
     }
 
@@ -238,8 +279,13 @@ impl Worker {
         state: &WorkerState,
         rates: RateLimits,
         shutdown: &Shutdown,
+        events: &Events,
     ) {
         let end = running.released.clone();
+        let telling = events.clone();
+        running
+            .tracker
+            .spawn(telling.run(self.app.clone(), self.options.heartbeat, end.clone()));
         running
             .tracker
             .spawn(state::keep(state.clone(), end.clone()));
@@ -255,6 +301,7 @@ impl Worker {
             concurrency: self.options.concurrency,
             prefetch: settings.worker_prefetch_multiplier * self.options.concurrency.max(1),
             shutdown: shutdown.clone(),
+            events: events.clone(),
             rates,
         };
         let (listening, listens) = oneshot::channel();
@@ -266,7 +313,7 @@ impl Worker {
     /// Counterpart: `worker_prefetch_multiplier` × concurrency; 0 is unlimited.
     fn prefetch(&self) -> usize {
         match self.app.settings().worker_prefetch_multiplier {
-            0 => Semaphore::MAX_PERMITS,
+            0 => usize::MAX,
             multiplier => multiplier * self.options.concurrency.max(1),
         }
     }
@@ -294,6 +341,8 @@ impl Running {
         for slot in self.slots {
             ran += slot.await.unwrap_or(0);
         }
+        // What has run is settled.
+        self.settling.await.ok();
         self.released.cancel();
         self.tracker.close();
         self.tracker.wait().await;

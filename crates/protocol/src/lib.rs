@@ -29,6 +29,7 @@ mod compression;
 pub mod control;
 pub mod envelope;
 pub mod error;
+pub mod event;
 pub mod exception;
 mod fields;
 pub mod headers;

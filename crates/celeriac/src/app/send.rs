@@ -17,6 +17,7 @@ use uuid::Uuid;
 use super::{App, AsyncResult};
 use crate::clock;
 use crate::context::Context;
+use crate::events;
 use crate::transport::Error;
 
 /// The waits of Celery's `task_publish_retry_policy`: three retries, the first at once.
@@ -221,7 +222,11 @@ impl App {
         let tag = Uuid::new_v4().to_string();
         let envelope = message.to_envelope(&Routing::queue(queue), &tag).to_json();
         let priority = message.properties.priority.unwrap_or(0);
-        self.transport().publish(queue, priority, &envelope).await
+        self.transport().publish(queue, priority, &envelope).await?;
+        if self.settings().task_send_sent_event {
+            events::announce_sent(self, message, queue).await;
+        }
+        Ok(())
     }
 
     pub(crate) fn queue(&self, named: Option<&str>) -> String {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
+use super::acks::{Acks, Receipt};
 use super::neighbours;
 use crate::app::App;
 use crate::backoff::{Backoff, Patience};
@@ -21,7 +22,8 @@ use crate::transport::{Delivery, Error, QueueEnd, Unsettled};
 pub(crate) struct Held {
     app: App,
     patience: Patience,
-    claims: Arc<Mutex<HashMap<String, Claim>>>,
+    claims: Arc<Mutex<HashMap<Arc<str>, Claim>>>,
+    acks: Arc<Acks>,
     /// When everything that is held was last known to be ours.
     confirmed: Arc<Mutex<Instant>>,
     /// Others have taken us for dead, and not every claim has been asked for since.
@@ -68,6 +70,7 @@ impl Held {
             app,
             patience,
             claims: Arc::default(),
+            acks: Arc::default(),
             confirmed: Arc::new(Mutex::new(Instant::now())),
             is_shaken: Arc::default(),
             totals: Arc::default(),
@@ -112,7 +115,7 @@ impl Held {
             is_settling: false,
             confirmed: Instant::now(),
         };
-        self.claims().insert(delivery.tag().to_owned(), claim);
+        self.claims().insert(delivery.shared_tag(), claim);
         taken_over
     }
 
@@ -121,7 +124,7 @@ impl Held {
     /// # Errors
     /// The broker is away.
     pub(crate) async fn renew(&self) -> Result<(), Error> {
-        let tags: Vec<String> = self.claims().keys().cloned().collect();
+        let tags: Vec<String> = self.claims().keys().map(|tag| tag.to_string()).collect();
         self.renew_these(&tags).await
     }
 
@@ -145,14 +148,22 @@ impl Held {
         }
     }
 
-    /// Settles: the message is done. `false`: another worker has it.
-    pub(crate) async fn ack(&self, delivery: Delivery) -> bool {
-        self.settle(vec![delivery], &Settlement::Ack).await > 0
+    /// Settles: the message is done. What comes together goes to the broker together.
+    pub(crate) fn ack(&self, delivery: Delivery) -> Receipt {
+        self.acks.put(delivery)
+    }
+
+    /// Acknowledges whatever has gathered, one batch after the other, until told to end: when nobody waits any more.
+    pub(crate) async fn acknowledge(self, end: CancellationToken) {
+        while let Some((deliveries, waiting)) = self.acks.next(&end).await {
+            let lost = self.settle(deliveries, &Settlement::Ack).await.1;
+            waiting.answer(&lost);
+        }
     }
 
     /// Puts messages back; returns how many were still ours.
     pub(crate) async fn requeue(&self, deliveries: Vec<Delivery>, end: QueueEnd) -> usize {
-        let count = self.settle(deliveries, &Settlement::Requeue(end)).await;
+        let (count, _) = self.settle(deliveries, &Settlement::Requeue(end)).await;
         self.totals.given_back.fetch_add(count, Ordering::Relaxed);
         count
     }
@@ -174,12 +185,12 @@ impl Held {
         let lost = self.app.transport().renew(tags).await?;
         let mut claims = self.claims();
         for tag in &lost {
-            if let Some(claim) = claims.remove(tag) {
+            if let Some(claim) = claims.remove(tag.as_str()) {
                 claim.end();
             }
         }
         for tag in tags {
-            if let Some(claim) = claims.get_mut(tag) {
+            if let Some(claim) = claims.get_mut(tag.as_str()) {
                 claim.confirmed = asked;
             }
         }
@@ -203,23 +214,32 @@ impl Held {
         settings.broker_transport_options.visibility_timeout
     }
 
-    async fn settle(&self, mut deliveries: Vec<Delivery>, settlement: &Settlement<'_>) -> usize {
-        let tags: Vec<String> = deliveries
-            .iter()
-            .map(|delivery| delivery.tag().to_owned())
-            .collect();
+    /// Returns how many were still ours, and the claims that were found to be another worker's.
+    async fn settle(
+        &self,
+        mut deliveries: Vec<Delivery>,
+        settlement: &Settlement<'_>,
+    ) -> (usize, Vec<Arc<str>>) {
+        let tags: Vec<Arc<str>> = deliveries.iter().map(Delivery::shared_tag).collect();
+        let mut lost = Vec::new();
         let mut backoff = Backoff::new();
         let mut is_first = true;
         let settled = loop {
             let before = deliveries.len();
-            deliveries.retain(|delivery| self.begin_settling(delivery.tag()));
+            let gone = self.begin_settling(&mut deliveries);
             let count = deliveries.len();
+            if is_first {
+                lost = gone;
+            }
             if deliveries.is_empty() {
                 // Gone from the broker meanwhile: most likely by the try before, whose answer was lost.
                 break if is_first { 0 } else { before };
             }
             match self.settle_once(deliveries, settlement).await {
-                Ok(settled) if is_first => break settled,
+                Ok((settled, others)) if is_first => {
+                    lost.extend(others);
+                    break settled;
+                }
                 // The try before may have settled them, and only its answer was lost.
                 Ok(_) => break count,
                 Err(unsettled) => {
@@ -238,43 +258,68 @@ impl Held {
                 log::error!(
                     "the broker is away: {count} message(s) stay in its unacked, for whoever finds this worker dead"
                 );
+                lost.extend(deliveries.iter().map(Delivery::shared_tag));
                 break 0;
             }
         };
         let mut claims = self.claims();
+        for tag in &lost {
+            if let Some(claim) = claims.get(tag) {
+                // What was to be acknowledged beside its run must not run on.
+                claim.taken_over.cancel();
+            }
+        }
         for tag in &tags {
             claims.remove(tag);
         }
-        settled
+        drop(claims);
+        (settled, lost)
     }
 
     async fn settle_once(
         &self,
         mut deliveries: Vec<Delivery>,
         settlement: &Settlement<'_>,
-    ) -> Result<usize, Unsettled> {
+    ) -> Result<(usize, Vec<Arc<str>>), Unsettled> {
         let transport = self.app.transport();
+        let count = deliveries.len();
         match settlement {
-            Settlement::Ack => transport.ack(deliveries).await,
-            Settlement::Requeue(end) => transport.requeue(deliveries, *end).await,
+            Settlement::Ack => {
+                let lost = transport.ack(deliveries).await?;
+                Ok((count.saturating_sub(lost.len()), lost))
+            }
+            Settlement::Requeue(end) => {
+                let settled = transport.requeue(deliveries, *end).await?;
+                Ok((settled, Vec::new()))
+            }
             Settlement::DeadLetter { id, reason } => match deliveries.pop() {
                 Some(delivery) => {
                     let kept = transport.dead_letter(delivery, id, reason).await;
-                    kept.map(|()| 1)
+                    kept.map(|()| (1, Vec::new()))
                 }
-                None => Ok(0),
+                None => Ok((0, Vec::new())),
             },
         }
     }
 
-    /// From now on the broker may have settled it. `false`: it is not held any more.
-    fn begin_settling(&self, tag: &str) -> bool {
+    /// From now on the broker may have settled them. Those that are not held any more are taken out, and returned.
+    fn begin_settling(&self, deliveries: &mut Vec<Delivery>) -> Vec<Arc<str>> {
         let mut claims = self.claims();
-        let claim = claims.get_mut(tag);
-        claim.map(|claim| claim.is_settling = true).is_some()
+        let mut gone = Vec::new();
+        deliveries.retain(|delivery| match claims.get_mut(delivery.tag()) {
+            Some(claim) => {
+                claim.is_settling = true;
+                true
+            }
+            None => {
+                gone.push(delivery.shared_tag());
+                false
+            }
+        });
+        gone
     }
 
-    fn claims(&self) -> MutexGuard<'_, HashMap<String, Claim>> {
+    fn claims(&self) -> MutexGuard<'_, HashMap<Arc<str>, Claim>> {
         self.claims.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,8 +1,9 @@
 //! The part of a worker that takes messages: connect, consume, reconnect.
 //!
 //! - here: the loop, and Celery's lines about the connection.
+//! - `prefetch`: how many messages may be held, and when a take is worth its while.
 //! - `strategy`: what to do with one message.
-//! - `held`: everything that we hold, and settling it.
+//! - `held`: everything that we hold, and settling it; `acks`: acknowledgements, gathered.
 //! - `timer`: what waits for its time.
 //! - `rate_limit`: what waits because others of its kind have just started.
 //! - `lease`: renewing what is held, restoring what others have left.
@@ -10,9 +11,11 @@
 //!
 //! Counterpart: `celery/worker/consumer/consumer.py` @ 5.7.0.
 
+pub(crate) mod acks;
 pub(crate) mod held;
 pub(crate) mod lease;
 pub(crate) mod neighbours;
+mod prefetch;
 pub(crate) mod rate_limit;
 mod strategy;
 pub(crate) mod timer;
@@ -20,17 +23,19 @@ pub(crate) mod timer;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::backoff::{jittered, pause};
+use crate::events::Events;
 use crate::executor::Request;
 use crate::shutdown::Shutdown;
 use crate::state::WorkerState;
 use crate::threads::Threads;
 use crate::transport::{Error, MAX_TAKE, QueueEnd};
 use held::Held;
+pub(crate) use prefetch::Prefetch;
 use rate_limit::RateLimits;
 use strategy::Strategy;
 use timer::Timed;
@@ -57,7 +62,7 @@ pub(crate) struct Consumer {
     hostname: String,
     queues: Vec<String>,
     /// How many messages may be held beside those that wait for their time.
-    prefetch: Arc<Semaphore>,
+    prefetch: Prefetch,
     slots: Slots,
     held: Held,
     strategy: Strategy,
@@ -80,7 +85,7 @@ pub(crate) struct Slots {
 }
 
 impl Slots {
-    async fn one_is_free(&mut self) {
+    pub(crate) async fn one_is_free(&mut self) {
         let count = self.count;
         // The sender lives as long as the slots.
         self.busy.wait_for(|busy| *busy < count).await.ok();
@@ -102,6 +107,8 @@ pub(crate) struct Outlets {
     pub(crate) slots: Slots,
     /// What remote control sees.
     pub(crate) state: WorkerState,
+    /// What monitors are told.
+    pub(crate) events: Events,
     pub(crate) threads: Threads,
 }
 
@@ -147,7 +154,7 @@ impl Consumer {
         app: App,
         hostname: String,
         queues: Vec<String>,
-        prefetch: Arc<Semaphore>,
+        prefetch: Prefetch,
         held: Held,
         outlets: Outlets,
         shutdown: Shutdown,
@@ -258,21 +265,20 @@ impl Consumer {
     async fn consume(&mut self) -> Result<(), Error> {
         let transport = Arc::clone(self.app.transport());
         while self.has_room().await {
-            let room = self.prefetch.available_permits().min(MAX_TAKE);
+            let room = self.prefetch.room().min(MAX_TAKE);
             // Never inside a select: what is taken must reach our hands.
             let deliveries = transport.take(&self.queues, room).await?;
             self.failures = 0;
             let is_drained = deliveries.len() < room;
             let mut late = Vec::new();
             for arrival in self.strategy.arrivals(deliveries).await {
-                let permit = Arc::clone(&self.prefetch).try_acquire_owned().ok();
-                late.extend(self.strategy.handle(arrival, permit).await);
+                late.extend(self.strategy.handle(arrival, self.prefetch.take()).await);
             }
             // All at once, so that they keep their order.
             self.held.requeue(late, QueueEnd::Front).await;
             if is_drained {
                 self.wait_for_more().await?;
-            } else if self.prefetch.available_permits() == 0 {
+            } else if self.prefetch.room() == 0 {
                 // The rest of a burst is not for us: somebody else is to look.
                 transport.stand_down(&self.queues).await?;
             }
@@ -297,13 +303,13 @@ impl Consumer {
         Ok(())
     }
 
-    /// Waits until a further message may be held; `false` when told to stop.
-    async fn has_room(&self) -> bool {
+    /// Waits until further messages are to be held; `false` when told to stop.
+    async fn has_room(&mut self) -> bool {
         tokio::select! {
             biased;
-            // cancel-safe: both only wait
+            // cancel-safe, all: they only wait
             () = self.shutdown.stopping().cancelled() => false,
-            permit = self.prefetch.acquire() => permit.is_ok(),
+            () = self.prefetch.is_worth_a_take(&mut self.slots) => true,
         }
     }
 }

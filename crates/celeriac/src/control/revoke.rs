@@ -77,7 +77,7 @@ impl Control {
     ) -> Result<Answer, TaskException> {
         let signal = signal_number(signal)?;
         let idle = self.state.revoke(ids);
-        let terminated = self.state.terminate(ids);
+        let terminated = self.state.terminate(ids, signal);
         for id in &terminated {
             log::info!("Terminating {} ({signal})", shown(id));
         }

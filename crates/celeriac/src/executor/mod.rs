@@ -1,6 +1,7 @@
 //! Running tasks.
 //!
 //! - here: the slots, and one request on its way through a slot.
+//! - `ending`: what is left to do when a run is over, while the slot goes on.
 //! - `request`: a message that was accepted, with all that belongs to it.
 //! - `retry`: running a task again.
 //! - `time_limit`: which limits hold, and waiting for them.
@@ -11,6 +12,7 @@
 //! Counterpart: `celery/worker/request.py` and `celery/app/trace.py::build_tracer` @ 5.7.0.
 
 mod blocking;
+mod ending;
 mod panics;
 mod record;
 mod request;
@@ -32,12 +34,15 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use blocking::on_own_thread;
 pub use blocking::{BlockingError, blocking};
+pub(crate) use ending::Ending;
 pub(crate) use request::Request;
+use request::Traces;
 use time_limit::{Exceeded, Limit, TimeLimits};
 
 use crate::app::App;
 use crate::backoff::Patience;
 use crate::consumer::held::Held;
+use crate::events::Events;
 use crate::handler::{Invocation, Outcome};
 use crate::log_lines;
 use crate::state::{TaskLimits, WorkerState};
@@ -51,6 +56,7 @@ pub(crate) type Ready = Arc<Mutex<mpsc::Receiver<Request>>>;
 #[derive(Debug, Clone)]
 pub(crate) struct Executor {
     pub(crate) app: App,
+    pub(crate) events: Events,
     pub(crate) held: Held,
     pub(crate) hostname: String,
     /// Done when no further request is to be started.
@@ -86,21 +92,43 @@ enum Company {
 
 impl Executor {
     /// Runs one request after the other until told to stop. Returns how many have run.
-    pub(crate) async fn run_slot(self, slot: usize, ready: Ready) -> usize {
+    pub(crate) async fn run_slot(
+        self,
+        slot: usize,
+        ready: Ready,
+        endings: mpsc::Sender<Ending>,
+    ) -> usize {
         let mut count = 0;
+        let name = log_lines::slot_name(slot);
         while let Some(request) = self.next(&ready).await {
-            let name = log_lines::slot_name(slot);
-            let (subject, tag) = (request.subject(), request.tag());
-            let execution = AssertUnwindSafe(self.execute(request)).catch_unwind();
-            // The task's own panics are caught further in: this one is ours, and must not cost the slot.
-            if let Err(panic) = log_lines::in_process(name, execution).await {
-                subject.internal_error(&panics::text(&*panic));
-                self.held.let_go(tag.as_deref());
+            let traces = request.traces();
+            let execution = self.guarded(&name, &traces, self.execute(request));
+            if let Some(Some(ending)) = execution.await {
+                // It cannot be refused: what settles ends after the slots.
+                endings.send(ending.of_slot(&name)).await.ok();
             }
             self.busy.send_modify(|busy| *busy -= 1);
             count += 1;
         }
         count
+    }
+
+    /// The task's own panics are caught further in: this one is ours, and must not cost the slot.
+    async fn guarded<T>(
+        &self,
+        name: &Arc<str>,
+        traces: &Traces,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
+        let work = AssertUnwindSafe(work).catch_unwind();
+        match log_lines::in_process(Arc::clone(name), work).await {
+            Ok(done) => Some(done),
+            Err(panic) => {
+                traces.subject().internal_error(&panics::text(&*panic));
+                self.held.let_go(traces.tag());
+                None
+            }
+        }
     }
 
     async fn next(&self, ready: &Ready) -> Option<Request> {
@@ -112,28 +140,25 @@ impl Executor {
         }
     }
 
-    async fn execute(&self, mut request: Request) {
+    /// From the slot to the end of the run. What is left to do then is returned, unless it is done already.
+    async fn execute(&self, mut request: Request) -> Option<Ending> {
         if request.context().cancelled().is_cancelled() {
-            return request.subject().lost();
+            request.subject().lost();
+            return None;
         }
         if request.is_expired() {
-            return self.discard(request, "expired").await;
+            self.discard(request, "expired").await;
+            return None;
         }
         let Some(_company) = self.company(&request).await else {
             self.requeue(&mut request, QueueEnd::Front).await;
-            return;
+            return None;
         };
-        if !request.start() {
-            return self.discard(request, "revoked").await;
-        }
-        if request.deaths() > 0 && !request.options().runs_again_after_death {
-            return self.worker_lost(request).await;
-        }
-        if let Some(meta) = self.success_of(&request).await {
-            return self.already_done(request, meta).await;
-        }
+        let mut request = self.admitted(request).await?;
         let early = if request.options().acks_late {
-            self.mark_started(&mut request).await;
+            if request.is_to_be_marked() {
+                self.mark_started(&mut request).await;
+            }
             None
         } else {
             request.take_delivery()
@@ -141,40 +166,39 @@ impl Executor {
         if let Some(delivery) = &early
             && !self.held.is_still_ours(delivery).await
         {
-            return request.subject().lost();
+            request.subject().lost();
+            return None;
         }
-        let cancelled = request.context().cancelled().clone();
-        let acknowledge = async {
-            let is_ours = match early {
-                Some(delivery) => self.held.ack(delivery).await,
-                None => true,
-            };
-            if !is_ours {
-                cancelled.cancel();
-            }
-            is_ours
-        };
+        // Beside the run, as a pool's child has begun when Celery's main process acknowledges. Where the message turns
+        // out to be another worker's, the run is cancelled.
+        let receipt = early.map(|delivery| self.held.ack(delivery));
         let started = Instant::now();
-        // Beside the run, as a pool's child has begun when Celery's main process acknowledges.
-        let (end, is_ours) = tokio::join!(self.begin(&mut request), acknowledge);
-        if request.end() {
-            return self.terminated(request).await;
-        }
-        if !is_ours {
-            return request.subject().lost();
-        }
-        match end {
-            End::Outcome(outcome) => self.settle(request, outcome, started.elapsed()).await,
-            End::TimedOut(limit) => {
-                self.timed_out(request, &limit).await;
+        let end = self.begin(&mut request).await;
+        let is_timed_out = matches!(end, End::TimedOut(_));
+        let ending = Ending::new(request, end, started.elapsed(), receipt);
+        // A mark that outlasts the run would blame this one for what the next one does.
+        if is_timed_out || ending.keeps_its_slot() {
+            self.finish(ending).await;
+            if is_timed_out {
                 self.await_thread().await;
             }
-            End::GivenUp if self.cold.is_cancelled() => {
-                self.requeue(&mut request, QueueEnd::Front).await;
-            }
-            // Another worker owns the message now; whatever we would say is wrong (promise M2).
-            End::GivenUp => request.subject().lost(),
+            return None;
         }
+        Some(ending)
+    }
+
+    /// It starts now, unless there is a reason against it.
+    async fn admitted(&self, request: Request) -> Option<Request> {
+        if !request.start() {
+            self.discard(request, "revoked").await;
+        } else if request.deaths() > 0 && !request.options().runs_again_after_death {
+            self.worker_lost(request).await;
+        } else if let Some(meta) = self.success_of(&request).await {
+            self.already_done(request, meta).await;
+        } else {
+            return Some(request);
+        }
+        None
     }
 
     /// The task may go on in its thread, which nobody can end. The slot waits while those that do have all threads.
@@ -234,6 +258,7 @@ impl Executor {
     }
 
     async fn begin(&self, request: &mut Request) -> End {
+        self.events.started(request.event_id());
         if request.tracks_started() {
             let meta = json!({"pid": std::process::id(), "hostname": self.hostname});
             let children = Value::Array(Vec::new());

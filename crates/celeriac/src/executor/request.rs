@@ -33,6 +33,24 @@ pub(crate) struct Request {
     tracked: Option<Tracked>,
 }
 
+/// See [`Request::traces`].
+pub(crate) struct Traces {
+    message: Arc<TaskMessage>,
+    tag: Option<Arc<str>>,
+}
+
+impl Traces {
+    pub(crate) fn subject(&self) -> Subject {
+        let headers = &self.message.headers;
+        Subject::new(&headers.task, &headers.id)
+    }
+
+    /// The claim; `None` when it was acknowledged before.
+    pub(crate) fn tag(&self) -> Option<&str> {
+        self.tag.as_deref()
+    }
+}
+
 impl std::fmt::Debug for Request {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Request")
@@ -113,9 +131,46 @@ impl Request {
         self.tracked.as_ref().is_none_or(Tracked::start)
     }
 
+    /// Whether its start is to be written down before it runs (promise M5). In a stretch of tasks that take less than
+    /// a round trip that would be most of the work, so there it is done only for what comes again: whatever ended its
+    /// first start, the second one is counted.
+    pub(crate) fn is_to_be_marked(&self) -> bool {
+        let is_brisk = self.tracked.as_ref().is_some_and(Tracked::is_brisk);
+        !is_brisk || self.is_suspect() || self.context.is_redelivered()
+    }
+
+    /// Whether it was written down that it runs.
+    pub(crate) fn is_marked(&self) -> bool {
+        self.delivery.as_ref().is_some_and(Delivery::is_started)
+    }
+
+    /// What is needed to speak of it, and to let it go, when it is lost itself.
+    pub(crate) fn traces(&self) -> Traces {
+        Traces {
+            message: Arc::clone(self.context.message()),
+            tag: self.delivery.as_ref().map(Delivery::shared_tag),
+        }
+    }
+
+    /// Its run is over: another message may be held in its place, while it is being settled.
+    pub(crate) fn leave_room(&mut self) {
+        self.permit = None;
+    }
+
     /// Its run is over; `true` when remote control has ended it.
     pub(crate) fn end(&self) -> bool {
         self.tracked.as_ref().is_some_and(Tracked::end)
+    }
+
+    /// The id under which monitors hear of it; `None`: its task sends no events.
+    pub(crate) fn event_id(&self) -> Option<&str> {
+        let sends = self.options().send_events;
+        sends.then_some(self.message().headers.id.as_str())
+    }
+
+    /// The signal that remote control has named for its end.
+    pub(crate) fn signal(&self) -> Option<i64> {
+        self.tracked.as_ref().and_then(Tracked::signal)
     }
 
     pub(crate) fn with_permit(mut self, permit: Option<OwnedSemaphorePermit>) -> Self {
@@ -147,12 +202,6 @@ impl Request {
     /// The queue it came from, where a retry goes too.
     pub(crate) fn queue(&self) -> &str {
         self.context.queue()
-    }
-
-    /// The claim; `None` once it is acknowledged.
-    pub(crate) fn tag(&self) -> Option<String> {
-        let delivery = self.delivery.as_ref();
-        delivery.map(|delivery| delivery.tag().to_owned())
     }
 
     /// What is still to be settled; `None` once it is acknowledged.

@@ -16,7 +16,8 @@ use super::time_limit::seconds;
 use super::{Executor, Request};
 use crate::canvas::FollowUp;
 use crate::clock;
-use crate::handler::{DEFAULT_BACKOFF_MAX, MaxRetries, Retry, TaskOptions};
+use crate::handler::{DEFAULT_BACKOFF_MAX, ExceptionKind, MaxRetries, Retry, TaskOptions};
+use crate::traceback;
 
 impl Executor {
     /// Sends the message again under the same id, before this delivery is acknowledged.
@@ -55,10 +56,12 @@ impl Executor {
         };
         let cause = retry.exception.as_ref();
         let value = cause.map_or(Value::Null, TaskException::to_value);
-        let traceback = traceback(&when, cause);
+        let traceback = traceback::of_retry(&when, cause);
         self.store(&request, State::Retry, value, Some(&traceback), children)
             .await;
         request.subject().retried(&when, cause);
+        let id = request.event_id();
+        self.events.retried(id, cause, Some(&traceback));
         self.ack(&mut request).await;
     }
 }
@@ -69,8 +72,7 @@ pub(super) fn automatic(
     exception: &TaskException,
     retries: u64,
 ) -> Option<Retry> {
-    let is_any =
-        |kinds: &[crate::handler::ExceptionKind]| kinds.iter().any(|kind| kind.includes(exception));
+    let is_any = |kinds: &[ExceptionKind]| kinds.iter().any(|kind| kind.includes(exception));
     if !is_any(&options.autoretry_for) || is_any(&options.dont_autoretry_for) {
         return None;
     }
@@ -169,19 +171,6 @@ fn rebound(sent: &TaskMessage, retry: &Retry, parameters: &[&str]) -> Option<(Ve
             }
             Some((args, kwargs))
         }
-    }
-}
-
-/// Python's, which raises `Retry` while it handles the cause.
-fn traceback(when: &str, cause: Option<&TaskException>) -> String {
-    match cause {
-        Some(cause) => format!(
-            "{}\nDuring handling of the above exception, another exception occurred:\n\n\
-             celery.exceptions.Retry: Retry {when}: {}\n",
-            crate::traceback::one_line(cause),
-            cause.repr()
-        ),
-        None => format!("celery.exceptions.Retry: Retry {when}\n"),
     }
 }
 

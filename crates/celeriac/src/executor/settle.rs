@@ -64,6 +64,7 @@ impl Executor {
             return self.give_back(request).await;
         }
         request.subject().succeeded(runtime, &value);
+        self.events.succeeded(request.event_id(), &value, runtime);
         self.ack(&mut request).await;
     }
 
@@ -83,7 +84,12 @@ impl Executor {
         request
             .subject()
             .failed(&exception, &traceback, is_expected);
-        // Celery refuses the message where `acks_on_failure` is false; on Redis it is gone either way.
+        let id = request.event_id();
+        // Celery refuses the message where `acks_on_failure` is false, and says so; on Redis it is gone either way.
+        if request.delivery().is_some() && !request.options().acks_on_failure {
+            self.events.rejected(id, false);
+        }
+        self.events.failed(id, &exception, &traceback);
         self.ack(&mut request).await;
     }
 
@@ -119,10 +125,12 @@ impl Executor {
             return self.give_back(request).await;
         }
         main_process(|| request.subject().exceeded_hard(&limit.shown));
+        let id = request.event_id();
+        self.events.failed(id, &exception, "");
         if request.options().acks_on_timeout {
             self.ack(&mut request).await;
-        } else {
-            self.requeue(&mut request, QueueEnd::Back).await;
+        } else if self.requeue(&mut request, QueueEnd::Back).await {
+            self.events.rejected(request.event_id(), true);
         }
     }
 
@@ -156,14 +164,22 @@ impl Executor {
     async fn reject(&self, mut request: Request, reason: &str, requeue: bool) {
         request.subject().rejected(reason, requeue);
         if requeue {
-            self.requeue(&mut request, QueueEnd::Back).await;
+            if self.requeue(&mut request, QueueEnd::Back).await {
+                self.events.rejected(request.event_id(), true);
+            }
             return;
         }
-        let value = TaskException::reject(Value::from(reason), false).to_value();
+        let exception = TaskException::reject(Value::from(reason), false);
+        let value = exception.to_value();
         let children = Value::Array(Vec::new());
         let is_stored = self.store(&request, State::Failure, value, None, children);
         if !is_stored.await {
             return self.give_back(request).await;
+        }
+        let id = request.event_id();
+        self.events.failed(id, &exception, &one_line(&exception));
+        if request.delivery().is_some() {
+            self.events.rejected(id, false);
         }
         self.ack(&mut request).await;
     }
@@ -171,6 +187,8 @@ impl Executor {
     /// A task that must not run any more: its time has passed, or it was revoked.
     pub(super) async fn discard(&self, request: Request, reason: &str) {
         main_process(|| request.subject().discarded());
+        let id = request.event_id();
+        self.events.revoked(id, reason == "expired");
         self.store_revoked(request, reason).await;
     }
 
@@ -183,6 +201,8 @@ impl Executor {
             return request.subject().lost();
         }
         request.subject().terminated();
+        let id = request.event_id();
+        self.events.terminated(id, request.signal());
         self.store_revoked(request, "terminated").await;
     }
 
@@ -201,7 +221,7 @@ impl Executor {
         match request.take_delivery() {
             Some(delivery) => {
                 failpoint("before_ack");
-                let is_ours = self.held.ack(delivery).await;
+                let is_ours = self.held.ack(delivery).is_ours().await;
                 failpoint("after_ack");
                 if is_ours && request.is_suspect() {
                     self.forgive(&request.message().headers.id).await;

@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use celeriac_protocol::message::TaskMessage;
 use chrono::{DateTime, Utc};
@@ -40,10 +41,12 @@ struct Entry {
     shown: HeldRequest,
     /// Ends the run.
     cancel: CancellationToken,
+    /// When it was started, and which kind it is of.
+    run: Option<(Instant, usize)>,
     /// It must not be started. Kept here too, because the set of revoked ids forgets after a while.
     is_revoked: bool,
-    /// Its run was ended by remote control.
-    is_terminated: bool,
+    /// Its run was ended by remote control, with this signal.
+    terminated: Option<i64>,
     /// Its run is over; it is being settled.
     has_ended: bool,
 }
@@ -54,9 +57,28 @@ pub(super) struct Requests {
     entries: BTreeMap<u64, Entry>,
     by_id: HashMap<String, Vec<u64>>,
     next: u64,
-    totals: Vec<(String, u64)>,
+    /// How many run.
+    active: usize,
+    /// How many were started so far.
+    processed: u64,
+    totals: Vec<Total>,
     total_index: HashMap<String, usize>,
 }
+
+/// What is known of one kind of task.
+#[derive(Debug)]
+struct Total {
+    name: String,
+    started: u64,
+    /// How many of the last runs in a row were short.
+    short: u32,
+}
+
+/// A run that ends within this time is short: a round trip to the broker takes about as long.
+const SHORT: Duration = Duration::from_millis(1);
+
+/// So many short runs in a row make a task brisk.
+const BRISK: u32 = 100;
 
 impl Requests {
     pub(super) fn insert(&mut self, message: Arc<TaskMessage>, cancel: CancellationToken) -> u64 {
@@ -70,8 +92,9 @@ impl Requests {
                 is_acknowledged: false,
             },
             cancel,
+            run: None,
             is_revoked: false,
-            is_terminated: false,
+            terminated: None,
             has_ended: false,
         };
         self.entries.insert(number, entry);
@@ -83,6 +106,9 @@ impl Requests {
         let Some(entry) = self.entries.remove(&number) else {
             return;
         };
+        if entry.is_running() {
+            self.active -= 1;
+        }
         let id = &entry.shown.message.headers.id;
         if let Some(numbers) = self.by_id.get_mut(id) {
             numbers.retain(|other| *other != number);
@@ -103,10 +129,15 @@ impl Requests {
     }
 
     /// Collects the runs of this id to end; `true` when there is any request of it.
-    pub(super) fn terminate(&mut self, id: &str, runs: &mut Vec<CancellationToken>) -> bool {
+    pub(super) fn terminate(
+        &mut self,
+        id: &str,
+        signal: i64,
+        runs: &mut Vec<CancellationToken>,
+    ) -> bool {
         self.each(id, |entry| {
             if entry.is_running() {
-                entry.is_terminated = true;
+                entry.terminated = Some(signal);
                 runs.push(entry.cancel.clone());
             }
         });
@@ -126,18 +157,35 @@ impl Requests {
     }
 
     pub(super) fn totals(&self) -> Vec<(String, u64)> {
-        self.totals.clone()
+        let totals = self.totals.iter();
+        totals
+            .map(|total| (total.name.clone(), total.started))
+            .collect()
+    }
+
+    pub(super) fn activity(&self) -> (usize, u64) {
+        (self.active, self.processed)
     }
 
     /// The tasks that are counted are the registered ones, so there are not many.
-    fn count(&mut self, task: &str) {
-        match self.total_index.get(task) {
-            Some(index) => self.totals[*index].1 += 1,
+    fn count(&mut self, task: &str) -> usize {
+        self.active += 1;
+        self.processed += 1;
+        let index = match self.total_index.get(task) {
+            Some(index) => *index,
             None => {
-                self.total_index.insert(task.to_owned(), self.totals.len());
-                self.totals.push((task.to_owned(), 1));
+                let index = self.totals.len();
+                self.total_index.insert(task.to_owned(), index);
+                self.totals.push(Total {
+                    name: task.to_owned(),
+                    started: 0,
+                    short: 0,
+                });
+                index
             }
-        }
+        };
+        self.totals[index].started += 1;
+        index
     }
 
     fn each(&mut self, id: &str, mut change: impl FnMut(&mut Entry)) {
@@ -193,9 +241,22 @@ impl Tracked {
             return false;
         }
         entry.shown.stage = Stage::Active(clock::now());
-        let task = entry.shown.message.headers.task.clone();
-        requests.count(&task);
+        let message = Arc::clone(&entry.shown.message);
+        let kind = requests.count(&message.headers.task);
+        if let Some(entry) = requests.entries.get_mut(&self.number) {
+            entry.run = Some((Instant::now(), kind));
+        }
         true
+    }
+
+    /// Whether the last tasks of its kind have all been short; known once it has started.
+    pub(crate) fn is_brisk(&self) -> bool {
+        let requests = self.state.requests();
+        let entry = requests.entries.get(&self.number);
+        let kind = entry
+            .and_then(|entry| entry.run)
+            .and_then(|(_, kind)| requests.totals.get(kind));
+        kind.is_some_and(|total| total.short >= BRISK)
     }
 
     /// The broker has forgotten the message.
@@ -205,11 +266,30 @@ impl Tracked {
 
     /// Its run is over, and can be ended no more; `true` when remote control has ended it.
     pub(crate) fn end(&self) -> bool {
-        self.change(|entry| {
-            entry.has_ended = true;
-            entry.is_terminated
-        })
-        .unwrap_or(false)
+        let mut requests = self.state.requests();
+        let Some(entry) = requests.entries.get_mut(&self.number) else {
+            return false;
+        };
+        let (was_running, terminated) = (entry.is_running(), entry.terminated);
+        entry.has_ended = true;
+        let run = entry.run;
+        if was_running {
+            requests.active -= 1;
+        }
+        if let Some((started, kind)) = run
+            && let Some(total) = requests.totals.get_mut(kind)
+        {
+            total.short = match started.elapsed() < SHORT {
+                true => total.short.saturating_add(1),
+                false => 0,
+            };
+        }
+        terminated.is_some()
+    }
+
+    /// The signal that remote control has named for its end.
+    pub(crate) fn signal(&self) -> Option<i64> {
+        self.change(|entry| entry.terminated).flatten()
     }
 
     fn change<R>(&self, change: impl FnOnce(&mut Entry) -> R) -> Option<R> {

@@ -21,10 +21,11 @@ use super::dead_letter::{DeadLetter, record_head};
 use super::order::Cycle;
 use super::redelivered::redelivered;
 use super::{
-    Beats, Delivery, Error, MAX_DEATHS, MAX_TAKE, QueueEnd, Transport, Unsettled, died_too_often,
-    next_step,
+    Beats, Delivery, Error, MAX_DEATHS, MAX_TAKE, QueueEnd, ServerFacts, Transport, Unsettled,
+    died_too_often, next_step,
 };
 use crate::app::settings::BrokerTransportOptions;
+use crate::clock;
 
 /// A look is due after this long even if nothing was pushed.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
@@ -114,6 +115,13 @@ impl Transport for MemoryTransport {
         Ok(())
     }
 
+    async fn facts(&self) -> Result<ServerFacts, Error> {
+        Ok(ServerFacts {
+            now: clock::now(),
+            eviction_policy: None,
+        })
+    }
+
     async fn declare(&self, _queue: &str) -> Result<(), Error> {
         Ok(())
     }
@@ -161,10 +169,10 @@ impl Transport for MemoryTransport {
         Ok(false)
     }
 
-    async fn ack(&self, deliveries: Vec<Delivery>) -> Result<usize, Unsettled> {
+    async fn ack(&self, deliveries: Vec<Delivery>) -> Result<Vec<Arc<str>>, Unsettled> {
         let mut state = self.state();
-        let claims = deliveries.iter().map(Delivery::tag);
-        Ok(claims.filter(|tag| state.release(tag).is_some()).count())
+        let claims = deliveries.iter().map(Delivery::shared_tag);
+        Ok(claims.filter(|tag| state.release(tag).is_none()).collect())
     }
 
     async fn requeue(&self, deliveries: Vec<Delivery>, end: QueueEnd) -> Result<usize, Unsettled> {

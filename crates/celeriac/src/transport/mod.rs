@@ -23,9 +23,11 @@ mod redelivered;
 pub(crate) mod redis;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 pub use dead_letter::DeadLetter;
@@ -53,9 +55,9 @@ pub(crate) const MAX_TAKE: usize = 256;
 #[derive(Debug)]
 pub struct Delivery {
     /// The claim: the field in `unacked` and the member in `unacked_index`.
-    tag: String,
+    tag: Arc<str>,
     /// The queue it was taken from, without a priority suffix.
-    queue: String,
+    queue: Arc<str>,
     /// The envelope as it lay in the list.
     raw: Vec<u8>,
     /// The broker may have a mark that says that it runs.
@@ -63,10 +65,10 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    pub(crate) fn new(tag: String, queue: String, raw: Vec<u8>) -> Self {
+    pub(crate) fn new(tag: impl Into<Arc<str>>, queue: impl Into<Arc<str>>, raw: Vec<u8>) -> Self {
         Self {
-            tag,
-            queue,
+            tag: tag.into(),
+            queue: queue.into(),
             raw,
             is_started: false,
         }
@@ -78,9 +80,19 @@ impl Delivery {
         &self.tag
     }
 
+    /// The claim, to be kept.
+    pub(crate) fn shared_tag(&self) -> Arc<str> {
+        Arc::clone(&self.tag)
+    }
+
     /// The queue it came from.
     pub fn queue(&self) -> &str {
         &self.queue
+    }
+
+    /// Whether it was written down that it runs.
+    pub(crate) fn is_started(&self) -> bool {
+        self.is_started
     }
 
     /// kombu's envelope, byte for byte.
@@ -118,6 +130,15 @@ pub struct Beats {
     pub others: BTreeMap<String, i64>,
 }
 
+/// What a broker says of itself that a worker may have to warn of.
+#[derive(Debug, Clone)]
+pub struct ServerFacts {
+    /// Its clock.
+    pub now: DateTime<Utc>,
+    /// How it throws keys away when its memory is full; `None` where it does not, or does not say.
+    pub eviction_policy: Option<String>,
+}
+
 /// A broker, as the engine uses it.
 #[async_trait]
 pub trait Transport: Send + Sync + std::fmt::Debug {
@@ -134,6 +155,12 @@ pub trait Transport: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// The broker cannot be reached or refuses us.
     async fn connect(&self) -> Result<(), Error>;
+
+    /// Looks at the broker's clock, and whether it keeps what it is given.
+    ///
+    /// # Errors
+    /// The broker is away, or refuses.
+    async fn facts(&self) -> Result<ServerFacts, Error>;
 
     /// Makes the queue known to Python's clients and workers (binding sets).
     ///
@@ -169,11 +196,11 @@ pub trait Transport: Send + Sync + std::fmt::Debug {
     /// The broker is away.
     async fn stand_down(&self, queues: &[String]) -> Result<bool, Error>;
 
-    /// Settles: the messages are done. Returns how many were still ours; another worker has the others.
+    /// Settles: the messages are done. Returns the claims that were not ours any more: another worker has those.
     ///
     /// # Errors
     /// The broker did not answer; the deliveries come back. It may have settled them all the same.
-    async fn ack(&self, deliveries: Vec<Delivery>) -> Result<usize, Unsettled>;
+    async fn ack(&self, deliveries: Vec<Delivery>) -> Result<Vec<Arc<str>>, Unsettled>;
 
     /// Settles: puts the messages back, marked as redelivered. Returns how many were still ours.
     ///

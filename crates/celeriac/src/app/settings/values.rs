@@ -162,6 +162,8 @@ settings! {
         task_ignore_result: bool as Flag = false;
         /// Whether failures are stored even where results are ignored.
         task_store_errors_even_if_ignored: bool as Flag = false;
+        /// Whether whoever sends a task tells monitors so, by the event task-sent.
+        task_send_sent_event: bool as Flag = false;
         /// How long results are kept, in seconds; 0 or "none": for ever.
         result_expires: Option<Duration> as SecondsOrNever = Some(Duration::from_secs(24 * 60 * 60));
         /// How long results of failed tasks are kept, in seconds; "none": as long as others, 0: for ever.
@@ -196,6 +198,8 @@ settings! {
         worker_prefetch_multiplier: usize as Count = 4;
         /// How many seconds tasks may go on running after a cold stop was asked for (SIGQUIT, the second Ctrl+C); 0: none.
         worker_soft_shutdown_timeout: Duration as SecondsOrZero = Duration::ZERO;
+        /// Whether the worker tells monitors (Flower, "celery events") what happens to its tasks; the flag -E sets it.
+        worker_send_task_events: bool as Flag = false;
         /// Whether the worker listens to remote control (inspect, control): whoever can publish at the broker can revoke and stop.
         worker_enable_remote_control: bool as Flag = true;
         /// The file in which the revoked ids outlive a restart; "none": they do not.

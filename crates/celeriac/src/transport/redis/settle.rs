@@ -4,7 +4,7 @@
 
 use std::num::NonZero;
 use std::panic::resume_unwind;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::thread;
 use std::time::Duration;
 
@@ -39,13 +39,19 @@ const REQUEUE_BATCH: usize = 100;
 impl RedisTransport {
     /// First the record, then the index: what is left when only half was done is an index entry
     /// without a record, which every worker's restore cleans up.
-    pub(super) async fn remove_claims(&self, deliveries: &[Delivery]) -> Result<usize, Error> {
+    ///
+    /// Each record by itself, because each caller must hear whether its message was still ours.
+    pub(super) async fn remove_claims(
+        &self,
+        deliveries: &[Delivery],
+    ) -> Result<Vec<Arc<str>>, Error> {
         let tags: Vec<&str> = deliveries.iter().map(Delivery::tag).collect();
+        let unacked = self.keys.unacked();
         let mut pipe = redis::pipe();
-        pipe.cmd("HDEL")
-            .arg(self.keys.unacked())
-            .arg(&tags)
-            .cmd("ZREM")
+        for tag in &tags {
+            pipe.cmd("HDEL").arg(&unacked).arg(tag);
+        }
+        pipe.cmd("ZREM")
             .arg(self.keys.unacked_index())
             .arg(&tags)
             .ignore();
@@ -61,8 +67,10 @@ impl RedisTransport {
                 .arg(marks)
                 .ignore();
         }
-        let (removed,) = self.commands.ask(&pipe).await?;
-        Ok(removed)
+        let removed: Vec<usize> = self.commands.ask(&pipe).await?;
+        let lost = deliveries.iter().zip(removed);
+        let lost = lost.filter(|(_, removed)| *removed == 0);
+        Ok(lost.map(|(delivery, _)| delivery.shared_tag()).collect())
     }
 
     pub(super) async fn push_back(

@@ -5,8 +5,8 @@
 //!
 //! Counterpart: `Channel._brpop_read` and `QoS.append` in `kombu/transport/redis.py`.
 
-use std::collections::HashSet;
-use std::sync::{LazyLock, PoisonError};
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Arc, LazyLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use redis::{FromRedisValue, Script, Value};
@@ -30,6 +30,9 @@ const LATE_MAX: Duration = Duration::from_secs(60);
 /// How often its claims are asked for meanwhile.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 
+/// How many shapes of messages are kept; each has at most 1000 bytes, and goes along with every take.
+const SHAPES_MAX: usize = 8;
+
 /// The claims that this transport makes.
 #[derive(Debug)]
 pub(super) struct Claims {
@@ -40,6 +43,8 @@ pub(super) struct Claims {
     next: u64,
     /// Takes without a reply.
     doubtful: Vec<Doubtful>,
+    /// The last shapes of messages that the server has parsed (see the script).
+    shapes: VecDeque<Vec<u8>>,
     cycle: Cycle,
 }
 
@@ -71,6 +76,7 @@ impl Claims {
             // Not from 0: a worker that is started again under its old name may have left claims behind.
             next: rand::random_range(0..1 << 38),
             doubtful: Vec::new(),
+            shapes: VecDeque::new(),
             cycle: Cycle::new(strategy),
         }
     }
@@ -83,6 +89,12 @@ impl Claims {
     fn tag(&self, number: u64) -> String {
         // As the script writes it: equal scores sort by text, so the number has a fixed width.
         format!("{}-{number:012}", self.worker)
+    }
+
+    fn learn(&mut self, shapes: Vec<Vec<u8>>) {
+        self.shapes.extend(shapes);
+        let surplus = self.shapes.len().saturating_sub(SHAPES_MAX);
+        self.shapes.drain(..surplus);
     }
 
     fn reserve(&mut self, count: usize) -> std::ops::Range<u64> {
@@ -150,20 +162,32 @@ impl RedisTransport {
         for (_, queue) in &lists {
             call.arg(record_tail(queue));
         }
+        {
+            let claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+            claims.shapes.iter().for_each(|shape| {
+                call.arg(shape);
+            });
+        }
         let mut reply = self.taker.ask::<Vec<Value>>(&call).await?.into_iter();
 
         let foreign: usize = value(reply.next())?;
-        let mut deliveries = Vec::new();
+        let shapes: Vec<Vec<u8>> = value(reply.next())?;
+        if !shapes.is_empty() {
+            let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+            claims.learn(shapes);
+        }
+        let mut deliveries = Vec::with_capacity(reply.len() / 2);
+        let mut last: Option<(usize, Arc<str>)> = None;
         let mut number = first;
         while let Some(index) = reply.next() {
             let index: usize = value(Some(index))?;
             let raw: Vec<u8> = value(reply.next())?;
-            let (_, queue) = list_at(&lists, index)?;
-            deliveries.push(Delivery::new(
-                format!("{prefix}{number:012}"),
-                (*queue).to_owned(),
-                raw,
-            ));
+            let queue = match &last {
+                Some((same, queue)) if *same == index => Arc::clone(queue),
+                _ => Arc::from(list_at(&lists, index)?.1),
+            };
+            last = Some((index, Arc::clone(&queue)));
+            deliveries.push(Delivery::new(format!("{prefix}{number:012}"), queue, raw));
             number += 1;
         }
         if foreign > 0 {

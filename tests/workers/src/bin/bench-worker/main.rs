@@ -46,6 +46,7 @@ fn build(loaded: &Loaded) -> anyhow::Result<App> {
     settings.task_acks_late = is_set("ACKS_LATE");
     settings.task_ignore_result = is_set("IGNORE_RESULT");
     let counter = env::var("COUNTER_URL").context("COUNTER_URL is not set")?;
-    let app = App::builder("bench_app", settings).manage(Arc::new(Sink::new(&counter)?));
-    Ok(tasks::register(app).build()?)
+    let sink = Arc::new(Sink::new(&counter)?);
+    let app = App::builder("bench_app", settings);
+    Ok(tasks::register(app, &sink).build()?)
 }

@@ -1,52 +1,99 @@
-//! The tasks that the benchmark calls, by their names there.
+//! The tasks that the benchmark calls, by their names there, written as handlers of our own: they are short and wait for
+//! nothing but the network, so they need no thread of their own. `bench.macro` is `bench.noop` by the crate's macro.
 
+use std::sync::Arc;
+
+use async_trait::async_trait;
 use celeriac::protocol::exception::TaskException;
-use celeriac::{AppBuilder, Context, clock};
+use celeriac::{AppBuilder, Handler, Invocation, Outcome, clock};
 use celeriac_test_workers::Sink;
-use celery::error::TaskError;
 use celery::task::TaskResult;
+use serde_json::{Value, json};
 
-pub(crate) fn register(app: AppBuilder) -> AppBuilder {
-    app.task::<noop>()
-        .task::<add>()
-        .task::<incr>()
-        .task::<mark>()
-        .task::<stamp>()
+pub(crate) fn register(app: AppBuilder, sink: &Arc<Sink>) -> AppBuilder {
+    let task = |name, work| Task {
+        name,
+        work,
+        sink: Arc::clone(sink),
+    };
+    app.handler(task("bench.noop", Work::Nothing))
+        .handler(task("bench.add", Work::Add))
+        .handler(task("bench.incr", Work::Count))
+        .handler(task("bench.mark", Work::Mark))
+        .handler(task("bench.stamp", Work::Stamp))
+        .task::<noop>()
 }
 
-#[celery::task(name = "bench.noop")]
+#[celery::task(name = "bench.macro")]
 async fn noop() -> TaskResult<()> {
     Ok(())
 }
 
-#[celery::task(name = "bench.add")]
-async fn add(x: i64, y: i64) -> TaskResult<i64> {
-    Ok(x + y)
+enum Work {
+    Nothing,
+    /// Returns the sum of two numbers.
+    Add,
+    Count,
+    /// Leaves the time at which it ran.
+    Mark,
+    /// Leaves how many seconds have passed since it was sent.
+    Stamp,
 }
 
-#[celery::task(name = "bench.incr")]
-async fn incr() -> TaskResult<()> {
-    let sink = sink();
-    sink.count("bench:count")
-        .await
-        .map_err(|error| raise(&error))
+struct Task {
+    name: &'static str,
+    work: Work,
+    sink: Arc<Sink>,
 }
 
-/// Leaves the time at which it ran.
-#[celery::task(name = "bench.mark")]
-async fn mark() -> TaskResult<()> {
-    push("bench:mark", now()).await
+#[async_trait]
+impl Handler for Task {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    async fn run(&self, invocation: Invocation) -> Outcome {
+        let traced = match self.work {
+            Work::Nothing => return Outcome::Success(Value::Null),
+            Work::Add => return sum(&invocation),
+            Work::Count => self.sink.count("bench:count").await,
+            Work::Mark => self.leave("bench:mark", now()).await,
+            Work::Stamp => match argument(&invocation, 0, "t0").and_then(Value::as_f64) {
+                Some(sent) => self.leave("bench:lat", now() - sent).await,
+                None => return refused("stamp() needs a number: t0"),
+            },
+        };
+        match traced {
+            Ok(()) => Outcome::Success(Value::Null),
+            Err(error) => {
+                Outcome::failure(TaskException::builtin("ConnectionError", error.to_string()))
+            }
+        }
+    }
 }
 
-/// Leaves how many seconds have passed since it was sent.
-#[celery::task(name = "bench.stamp")]
-async fn stamp(t0: f64) -> TaskResult<()> {
-    push("bench:lat", now() - t0).await
+impl Task {
+    async fn leave(&self, key: &str, seconds: f64) -> redis::RedisResult<()> {
+        self.sink.push(key, &format!("{seconds:.6}")).await
+    }
 }
 
-async fn push(key: &str, seconds: f64) -> TaskResult<()> {
-    let pushed = sink().push(key, &format!("{seconds:.6}")).await;
-    pushed.map_err(|error| raise(&error))
+fn sum(invocation: &Invocation) -> Outcome {
+    let number = |index, name| argument(invocation, index, name).and_then(Value::as_i64);
+    match (number(0, "x"), number(1, "y")) {
+        (Some(x), Some(y)) => Outcome::Success(json!(x + y)),
+        _ => refused("add() needs two numbers: x, y"),
+    }
+}
+
+/// By its place, or by its name.
+fn argument<'a>(invocation: &'a Invocation, index: usize, name: &str) -> Option<&'a Value> {
+    let by_place = invocation.args.get(index);
+    by_place.or_else(|| invocation.kwargs.get(name))
+}
+
+fn refused(text: &str) -> Outcome {
+    Outcome::failure(TaskException::type_error(text.to_owned()))
 }
 
 #[expect(
@@ -55,14 +102,4 @@ async fn push(key: &str, seconds: f64) -> TaskResult<()> {
 )]
 fn now() -> f64 {
     clock::now().timestamp_micros() as f64 / 1e6
-}
-
-fn sink() -> std::sync::Arc<Sink> {
-    let context = Context::current().expect("runs as a task");
-    context.state::<Sink>().expect("the app manages a sink")
-}
-
-fn raise(error: &redis::RedisError) -> TaskError {
-    let context = Context::current().expect("runs as a task");
-    context.raise(TaskException::builtin("ConnectionError", error.to_string()))
 }

@@ -4,15 +4,49 @@
 -- KEYS     the lists, most urgent first; only lists, because what is read here is what wakes us
 -- ARGV     1 unacked  2 unacked_index  3 how many  4 claim prefix  5 number of the first claim
 --          6 most bytes of a message  7…  for each list the tail of its record: `, "", "<queue>"]`
--- Returns  { list of the foreign entry or 0, list, message, list, message, … }
+--          then the shapes of messages that were parsed before
+-- Returns  { list of the foreign entry or 0, new shapes, list, message, list, message, … }
 --          A foreign entry must not enter `unacked` (see refusal.lua). It stays where it is, for the client to move.
 local want = tonumber(ARGV[3])
 local number = tonumber(ARGV[5])
 local clock = redis.call('TIME')
 local score = clock[1] .. '.' .. string.format('%06d', clock[2])
 local max_bytes = tonumber(ARGV[6])
-local reply = { 0 }
+local shapes = {}
+local reply = { 0, shapes }
 local taken = 0
+
+-- The shape of a message is what is left of it without its texts. A message without escapes and control characters
+-- whose shape is that of one that was parsed is JSON as well: this takes a third of the time, and the messages of a
+-- queue have few shapes. \1 stands for a text: no such message has it.
+local known = {}
+for i = 7 + #KEYS, #ARGV do known[ARGV[i]] = true end
+local SHAPE_MAX, SHAPES_MAX, TOGETHER_MAX = 1000, 4, 1024 * 1024
+
+local function is_plain(text)
+  return not (string.find(text, '\\', 1, true) or has_control_characters(text))
+end
+
+-- Looking at all of them at once is faster.
+local function are_plain(messages)
+  local bytes = 0
+  for _, message in ipairs(messages) do bytes = bytes + #message end
+  return bytes <= TOGETHER_MAX and is_plain(table.concat(messages))
+end
+
+local function is_refused(message, is_known_to_be_plain)
+  if #message > max_bytes or #message > TOGETHER_MAX or not (is_known_to_be_plain or is_plain(message)) then
+    return refusal(message, max_bytes)
+  end
+  local shape = string.gsub(message, '%b""', '\1')
+  if known[shape] then return nil end
+  local reason = refusal(message, max_bytes)
+  if not reason and #shape <= SHAPE_MAX and #shapes < SHAPES_MAX then
+    known[shape] = true
+    shapes[#shapes + 1] = shape
+  end
+  return reason
+end
 
 -- Inside a script, the server does not say which command it has refused.
 local function refused(command, reply)
@@ -33,9 +67,10 @@ for i, list in ipairs(KEYS) do
   end
   if not waiting.err and #waiting > 0 then
     local records, scores, messages = {}, {}, {}
+    local plain = are_plain(waiting)
     for j = #waiting, 1, -1 do
       local message = waiting[j]
-      if refusal(message, max_bytes) then
+      if is_refused(message, plain) then
         reply[1] = i
         break
       end

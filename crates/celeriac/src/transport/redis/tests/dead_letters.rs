@@ -103,6 +103,41 @@ async fn only_json_objects_get_into_unacked_and_the_rest_stops_nobody() {
     }
 }
 
+/// A message is taken without being parsed when one of its shape was parsed before.
+#[tokio::test]
+async fn what_only_looks_like_a_known_message_does_not_get_into_unacked() {
+    let mut world = World::new().await;
+    let known: [&[u8]; 3] = [
+        b"{\"a\": \"b\"}",
+        b"{\"a\": \"b\", \"c\": 1}",
+        b"{\"\": \"\"}",
+    ];
+    let foreign: [&[u8]; 8] = [
+        b"{\"a\": \"}",
+        b"{\x01: \x01}",
+        b"{\"\x01\": \x01}",
+        b"{\"a\": \"b\"\"c\"}",
+        b"{\"a\": \"b\\\"}",
+        b"{\"a\": \"b\\x\"}",
+        b"{\"a\": \"b\nc\"}",
+        b"{\"a\", \"b\"}",
+    ];
+    for entry in known.iter().chain(&known) {
+        world.push("q", entry).await;
+    }
+    assert_eq!(world.take(10).await.len(), 2 * known.len());
+    for entry in foreign.iter().chain(&known) {
+        world.push("q", entry).await;
+    }
+    let mut taken = Vec::new();
+    for _ in 0..=foreign.len() {
+        taken.extend(world.take(10).await);
+    }
+    let taken: Vec<_> = taken.iter().map(super::super::Delivery::raw).collect();
+    assert_eq!(taken, known);
+    assert_eq!(world.dead().await.len(), foreign.len());
+}
+
 #[tokio::test]
 async fn a_large_message_is_looked_at_around_its_body() {
     let mut world = World::new().await;

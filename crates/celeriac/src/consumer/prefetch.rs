@@ -1,0 +1,59 @@
+//! How many messages may be held beside those that wait for their time, and when to take more.
+//!
+//! Counterpart: `kombu/common.py::QoS` and `worker_prefetch_multiplier` @ 5.7.0.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::Slots;
+use crate::transport::MAX_TAKE;
+
+/// See the module's text.
+#[derive(Debug, Clone)]
+pub(crate) struct Prefetch {
+    room: Arc<Semaphore>,
+    /// So much room is worth a take while all slots are busy.
+    worth: u32,
+}
+
+impl Prefetch {
+    /// Room for so many messages; at least one.
+    pub(crate) fn new(limit: usize) -> Self {
+        let limit = limit.clamp(1, Semaphore::MAX_PERMITS);
+        let worth = (limit / 2).clamp(1, MAX_TAKE / 2);
+        Self {
+            room: Arc::new(Semaphore::new(limit)),
+            worth: u32::try_from(worth).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// How many more messages may be held.
+    pub(crate) fn room(&self) -> usize {
+        self.room.available_permits()
+    }
+
+    /// Room for one message, given up with what is returned.
+    pub(crate) fn take(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.room).try_acquire_owned().ok()
+    }
+
+    /// Waits until half of the room is free: a take costs the same for one message as for many. A slot that has
+    /// nothing to run does not wait for that.
+    pub(crate) async fn is_worth_a_take(&self, slots: &mut Slots) {
+        let any = async {
+            slots.one_is_free().await;
+            self.has(1).await;
+        };
+        tokio::select! {
+            // cancel-safe, both: they only wait
+            () = self.has(self.worth) => {}
+            () = any => {}
+        }
+    }
+
+    async fn has(&self, count: u32) {
+        // It is never closed; what is acquired here is given up at once.
+        self.room.acquire_many(count).await.ok();
+    }
+}
