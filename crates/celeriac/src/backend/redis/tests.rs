@@ -119,7 +119,7 @@ async fn whoever_may_not_listen_is_told_at_once() {
 }
 
 #[tokio::test]
-async fn what_comes_faster_than_it_is_read_is_looked_for() {
+async fn what_comes_while_one_subscribes_is_looked_for() {
     let prefix = prefix();
     let backend = Arc::new(backend(&prefix));
     let ids = || (0..20_000).map(|number| number.to_string());
