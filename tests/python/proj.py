@@ -5,9 +5,11 @@ import os
 import time
 
 from celery import Celery
+from celery.exceptions import Reject
 
 app = Celery("proj", broker=os.environ["CELERY_BROKER_URL"], backend=os.environ["CELERY_RESULT_BACKEND"])
 app.conf.update(broker_connection_retry_on_startup=True)
+app.conf.accept_content = ["json", "msgpack", "yaml"]
 if "VISIBILITY_TIMEOUT" in os.environ:
     app.conf.broker_transport_options = {"visibility_timeout": float(os.environ["VISIBILITY_TIMEOUT"])}
 if "BROKER_OPTIONS" in os.environ:
@@ -36,6 +38,25 @@ def nap(seconds):
 def nap_late(seconds):
     time.sleep(seconds)
     return seconds
+
+
+@app.task(name="proj.flaky", bind=True)
+def flaky(self, times, max_retries):
+    if self.request.retries >= times:
+        return self.request.retries
+    raise self.retry(countdown=0.1, max_retries=max_retries, exc=KeyError("nope"))
+
+
+@app.task(name="proj.refuses")
+def refuses():
+    raise Reject("bad", requeue=False)
+
+
+@app.task(name="proj.refuses_once", bind=True, acks_late=True)
+def refuses_once(self):
+    if self.request.delivery_info.get("redelivered"):
+        return "taken"
+    raise Reject("later", requeue=True)
 
 
 @app.task(name="proj.python_only")

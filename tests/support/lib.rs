@@ -26,6 +26,7 @@ pub mod random;
 pub mod redis;
 pub mod sensor_file;
 pub mod sentinel;
+pub mod side;
 pub mod twin;
 
 use std::path::{Path, PathBuf};

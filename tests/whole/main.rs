@@ -19,6 +19,8 @@ mod corpus;
 mod crashes;
 /// What the engine withstands: odd settings, odd messages, servers that are away.
 mod engine;
+/// What monitors are told.
+mod events;
 /// Files at hand, without Kafka and Redis.
 mod ingest;
 /// Our worker and Python's on the same Redis.
@@ -43,5 +45,11 @@ mod pipeline;
 mod readme;
 /// What may stand in the topic besides our producer's records, and what is read twice.
 mod records;
+/// Results: what either language stores, either reads.
+mod results;
+/// Messages in every serializer, and values that JSON has no word for.
+mod serializers;
+/// Every option of a task, against what Python does with it.
+mod task_options;
 /// The Python twin's own way from the directory to the rows.
 mod twin;

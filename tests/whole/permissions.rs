@@ -83,12 +83,8 @@ impl World {
     }
 
     async fn runs(&self, sent: &AsyncResult) {
-        let meta = eventually("the task has ended", PATIENCE, async || {
-            let meta = sent.meta().await.expect("the producer may read results")?;
-            meta.date_done.is_some().then_some(meta)
-        })
-        .await;
-        assert_eq!(meta.result, json!(0.0));
+        let value = sent.get::<f64>(PATIENCE).await;
+        assert_eq!(value.expect("the producer may wait for results"), 0.0);
     }
 
     /// Waiting, and held.

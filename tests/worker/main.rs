@@ -5,7 +5,9 @@
     reason = "the celery crate's macro writes its impl into a const"
 )]
 
+mod options;
 mod tasks;
+mod typed;
 
 use std::process::ExitCode;
 
@@ -20,7 +22,9 @@ fn main() -> ExitCode {
         app_names: &["proj"],
         tables: &[],
         build_app: Box::new(|loaded| {
-            Ok(tasks::register(App::builder("proj", loaded.settings.clone())).build()?)
+            let app = App::builder("proj", loaded.settings.clone());
+            let app = options::register(tasks::register(app));
+            Ok(typed::register(app).build()?)
         }),
         worker_options: Vec::new(),
         commands: Vec::new(),

@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
-use celeriac::protocol::{canvas::Signature, result::TaskMeta};
-use celeriac::{App, AsyncResult, SendOptions, Settings};
-use serde_json::{Map, json};
+use celeriac::protocol::canvas::Signature;
+use celeriac::{App, ResultError, SendOptions, Settings};
+use serde_json::{Map, Value, json};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -29,20 +29,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let sent = app
         .send_task(task, vec![json!(path)], Map::new(), options)
         .await?;
-    let ended = tokio::time::timeout(Duration::from_secs(60), end_of(&sent)).await;
-    let meta = ended.map_err(|_elapsed| "no result within 60 s: does a worker run?")??;
-    if let Some(exception) = meta.exception() {
-        return Err(format!("the task has failed: {exception:?}").into());
-    }
-    println!("{}", meta.result);
-    Ok(())
-}
-
-async fn end_of(sent: &AsyncResult) -> Result<TaskMeta, Box<dyn std::error::Error>> {
-    loop {
-        if let Some(meta) = sent.meta().await?.filter(|meta| meta.date_done.is_some()) {
-            return Ok(meta);
+    match sent.get::<Value>(Duration::from_secs(60)).await {
+        Ok(value) => println!("{value}"),
+        Err(ResultError::Failed { exception, .. }) => {
+            return Err(format!("the task has failed: {}", exception.repr()).into());
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        Err(error) => return Err(error.into()),
     }
+    Ok(())
 }

@@ -12,7 +12,7 @@ use celeriac_protocol::canvas::{Embed, Signature};
 use celeriac_protocol::compose::TaskCall;
 use celeriac_protocol::headers::TimeLimit;
 use celeriac_protocol::message::TaskMessage;
-use celeriac_protocol::{repr, timestamp};
+use celeriac_protocol::{Compression, Serializer, repr, timestamp};
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Number, Value};
 use uuid::Uuid;
@@ -159,6 +159,13 @@ fn call(app: &App, parent: &TaskMessage, signature: &Signature, place: Place<'_>
         call.expire_at(expires, clock::now());
     }
     let mut message = call.into_message();
+    let serializer = options.text("serializer");
+    let compression = options.text("compression");
+    app.write_as_told(
+        &mut message,
+        serializer.and_then(|name| Serializer::named(&name)),
+        compression.and_then(|name| Compression::named(&name)),
+    );
     if signature.immutable && group.is_none() {
         // Celery shows what it merged as a tuple, and what it left alone as the list that it was.
         message.headers.argsrepr = Some(repr::saferepr(&Value::Array(signature.args.clone())));

@@ -6,12 +6,14 @@
 //! # Rooms, from the outside in
 //! - `worker`, `shutdown`: a worker's life, from the first connection to the last message given back.
 //! - `control`: remote control.
+//! - `checks`: what does not fit together, said at the start.
+//! - `events`: what monitors are told.
 //! - `consumer`: connecting, taking, and what to do with a message.
 //! - `executor`: running tasks, and the order in which their end is settled.
 //! - `canvas`: what is sent when a task has ended.
 //! - `app`: settings, tasks, sending.
 //! - `state`: what a worker has and remembers.
-//! - `handler`, `context`: the seam to tasks; `celery_task`: tasks made with the `celery` crate's macro.
+//! - `handler`, `context`, `traceback`: the seam to tasks; `celery_task`: tasks made with the `celery` crate's macro.
 //! - `transport`, `backend`: the broker and the results.
 //! - `threads`: those that may go on for ever.
 //! - `failpoint`: where crash tests let the process end.
@@ -21,26 +23,32 @@ mod backend;
 mod backoff;
 mod canvas;
 mod celery_task;
+mod checks;
 pub mod clock;
 mod consumer;
 mod context;
 mod control;
+mod events;
 mod executor;
 mod failpoint;
 pub mod handler;
+mod lamport;
 pub mod log_lines;
 mod shutdown;
 mod state;
 mod threads;
+mod traceback;
 pub mod transport;
 mod worker;
 
 pub use app::{
-    App, AppBuilder, AsyncResult, DeadLetters, Pages, SendError, SendOptions, Settings, settings,
+    App, AppBuilder, AsyncResult, DeadLetters, GroupResult, Pages, ResultError, ResultNode,
+    SendError, SendOptions, Settings, join, settings,
 };
 pub use celeriac_protocol as protocol;
 pub use celery_task::Delay;
 pub use context::Context;
+pub use events::DEFAULT_HEARTBEAT;
 pub use executor::{BlockingError, blocking};
 pub use failpoint::{FAILPOINTS, FailpointError, check_failpoint, failpoint};
 pub use handler::{

@@ -19,10 +19,12 @@ use uuid::Uuid;
 
 use crate::app::App;
 use crate::backoff::Patience;
+use crate::checks;
 use crate::consumer::held::Held;
 use crate::consumer::rate_limit::RateLimits;
 use crate::consumer::{Consumer, Outlets, Prefetch, ReadySender, Slots, lease, neighbours, timer};
 use crate::control::Control;
+use crate::events::Events;
 use crate::executor::{Executor, Ready, Request};
 use crate::shutdown::Shutdown;
 use crate::state::{self, StateError, TaskLimits, WorkerState};
@@ -46,6 +48,8 @@ pub struct WorkerOptions {
     pub concurrency: usize,
     /// The queues to consume from.
     pub queues: Vec<String>,
+    /// How often to tell monitors that the worker lives ([`crate::DEFAULT_HEARTBEAT`]); `None`: never.
+    pub heartbeat: Option<Duration>,
     /// The hard time limit of tasks for which nothing else names one.
     pub time_limit: Option<Duration>,
     /// The soft time limit of such tasks.
@@ -115,7 +119,7 @@ impl Worker {
     /// [`WorkerError::Broker`]: the settings limit the tries to reach the broker, and they are used up.
     /// [`WorkerError::State`]: the state file or a limit in the environment is wrong.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), WorkerError> {
-        let state = WorkerState::load(self.app.settings())?;
+        let state = WorkerState::load(self.app.settings(), self.app.lamport().clone())?;
         self.app.transport().sign_as(&self.options.hostname);
         if let Some(worker) = self.options.succession.worker {
             self.app.transport().identify(worker);
@@ -130,14 +134,19 @@ impl Worker {
             stopping: shutdown.stopping().clone(),
         };
         let (timed, timed_incoming) = mpsc::channel(CHANNEL_CAPACITY);
+        let events = Events::new(
+            self.options.hostname.clone(),
+            state.clone(),
+            self.app.settings().worker_send_task_events,
+        );
         let threads = Threads::new(self.options.concurrency.max(1));
         let inlets = Inlets {
             requests: incoming,
             timed: timed_incoming,
             busy,
         };
-        let running = self.start(&shutdown, inlets, ready.clone(), &state, &threads);
-        self.remember_and_listen(&running, &state, rates, &shutdown)
+        let running = self.start(&shutdown, inlets, ready.clone(), &state, &threads, &events);
+        self.remember_and_listen(&running, &state, rates, &shutdown, &events)
             .await;
         let consumer = Consumer::new(
             self.app.clone(),
@@ -153,6 +162,7 @@ impl Worker {
                     count: self.options.concurrency.max(1),
                 },
                 state,
+                events,
                 threads,
             },
             shutdown.clone(),
@@ -174,6 +184,7 @@ impl Worker {
         ready: ReadySender,
         state: &WorkerState,
         threads: &Threads,
+        events: &Events,
     ) -> Running {
         let Inlets {
             requests,
@@ -196,6 +207,11 @@ impl Worker {
             self.options.succession.predecessors.clone(),
             released.clone(),
         ));
+        tracker.spawn(checks::run(
+            self.app.clone(),
+            self.limits(),
+            stopping.clone(),
+        ));
         tracker.spawn(lease::restore(self.app.clone(), stopping.clone()));
         let soft = self.app.settings().worker_soft_shutdown_timeout;
         let (stop, slots, over) = (shutdown.clone(), busy.clone(), released.clone());
@@ -214,6 +230,7 @@ impl Worker {
         let most = self.prefetch().clamp(SETTLING_MIN, SETTLING_MAX);
         let executor = Executor {
             app: self.app.clone(),
+            events: events.clone(),
             held: held.clone(),
             hostname: self.options.hostname.clone(),
             stopping,
@@ -221,10 +238,7 @@ impl Worker {
             patience,
             company: Arc::default(),
             busy,
-            limits: TaskLimits {
-                soft: self.options.soft_time_limit,
-                hard: self.options.time_limit,
-            },
+            limits: self.limits(),
             state: state.clone(),
             threads: threads.clone(),
         };
@@ -250,6 +264,13 @@ impl Worker {
         }
     }
 
+    fn limits(&self) -> TaskLimits {
+        TaskLimits {
+            soft: self.options.soft_time_limit,
+            hard: self.options.time_limit,
+        }
+    }
+
     /// The state file, and remote control. Returns when the worker listens to that, or cannot yet: whoever
     /// reads that it is ready may ask it.
     async fn remember_and_listen(
@@ -258,8 +279,13 @@ impl Worker {
         state: &WorkerState,
         rates: RateLimits,
         shutdown: &Shutdown,
+        events: &Events,
     ) {
         let end = running.released.clone();
+        let telling = events.clone();
+        running
+            .tracker
+            .spawn(telling.run(self.app.clone(), self.options.heartbeat, end.clone()));
         running
             .tracker
             .spawn(state::keep(state.clone(), end.clone()));
@@ -275,6 +301,7 @@ impl Worker {
             concurrency: self.options.concurrency,
             prefetch: settings.worker_prefetch_multiplier * self.options.concurrency.max(1),
             shutdown: shutdown.clone(),
+            events: events.clone(),
             rates,
         };
         let (listening, listens) = oneshot::channel();

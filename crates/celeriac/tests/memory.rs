@@ -42,6 +42,7 @@ async fn a_worker_runs_what_was_sent_through_memory() {
         .build();
     let app = app.expect("the URL is right");
     let options = WorkerOptions {
+        heartbeat: None,
         hostname: "celery@test".to_owned(),
         concurrency: 2,
         queues: vec!["celery".to_owned()],

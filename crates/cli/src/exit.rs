@@ -21,6 +21,8 @@ pub enum ExitStatus {
     Unavailable = 69,
     /// The pidfile is taken.
     CannotCreate = 73,
+    /// What was waited for has not come in time; the number of `timeout(1)`.
+    TimedOut = 124,
     /// Ctrl+C before everything was done that has an end, or twice.
     Interrupted = 130,
     /// TERM after another signal to stop.
@@ -36,6 +38,7 @@ Exit codes:
   2    the command line is wrong
   69   a service cannot be reached
   73   the pidfile is taken
+  124  what was waited for has not come in time
   130  interrupted before it was done, or twice (143: by TERM), without waiting for a clean stop";
 
     /// The number.

@@ -9,7 +9,7 @@
 //! - `command_line`: reading what was typed as Celery (click) does, and taking passwords out of it.
 //! - `exit`, `output`, `shutdown`: exit codes, stdout and stderr, [`shutdown_signal`].
 //! - `logging`: Celery's log lines, or JSON.
-//! - `worker`, `call`, `dead_letter`: the commands; `nodename`: what workers are called.
+//! - `worker`, `call`, `result`, `dead_letter`: the commands; `nodename`: what workers are called.
 //!
 //! Counterpart: `celery/bin/` and `celery/apps/worker.py` @ 5.7.0.
 
@@ -21,6 +21,7 @@ mod logging;
 mod nodename;
 mod output;
 mod program;
+mod result;
 mod run;
 mod shutdown;
 mod worker;

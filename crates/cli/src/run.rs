@@ -19,7 +19,7 @@ use crate::command_line::{self, Global};
 use crate::exit::{ExitError, ExitStatus};
 use crate::logging::{self, LogOptions};
 use crate::program::{Loaded, Program};
-use crate::{call, dead_letter, output, worker};
+use crate::{call, dead_letter, output, result, worker};
 
 /// How long threads that still work may hold up the end of the process, once the command is done.
 const LEFTOVERS_MAX: Duration = Duration::from_secs(1);
@@ -108,6 +108,9 @@ fn execute(
         match name {
             "worker" => worker::run(program, matches, global, loaded).await,
             "call" => call::run(program, matches, loaded)
+                .await
+                .map(|()| ExitStatus::Ok),
+            "result" => result::run(program, matches, loaded)
                 .await
                 .map(|()| ExitStatus::Ok),
             "dead-letter" => dead_letter::run(program, matches, loaded).await,

@@ -6,7 +6,10 @@
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use crate::{Embed, Headers, Map, Properties, TaskMessage, TimeLimit, repr, timestamp::isoformat};
+use crate::{
+    Compression, Embed, Headers, Map, Properties, Serializer, TaskMessage, TimeLimit, repr,
+    timestamp::isoformat,
+};
 
 /// Celery's `delivery_mode` of persistent messages, its default.
 pub const PERSISTENT: i64 = 2;
@@ -70,6 +73,10 @@ pub struct TaskCall {
     pub headers: Map,
     /// Further message properties.
     pub properties: Map,
+    /// How the body is serialized.
+    pub serializer: Serializer,
+    /// How the body is compressed.
+    pub compression: Option<Compression>,
 }
 
 impl TaskCall {
@@ -139,6 +146,8 @@ impl TaskCall {
             args: self.args,
             kwargs: self.kwargs,
             embed: self.embed,
+            serializer: self.serializer,
+            compression: self.compression,
         }
     }
 }

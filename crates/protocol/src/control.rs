@@ -16,8 +16,8 @@ use regex::Regex;
 use serde_json::{Value, json};
 
 use crate::{
-    DecodeError, Envelope, Limits, Map, fields::Fields, json, key_order::Layout,
-    message::JSON_CONTENT_TYPE,
+    Accept, DecodeError, Envelope, Limits, Map, fields::Fields, json, key_order::Layout,
+    serializer::JSON_CONTENT_TYPE,
 };
 
 /// The exchange that requests are broadcast on (`control_exchange`, with kombu's ending).
@@ -116,13 +116,8 @@ impl ControlRequest {
             return Err(ControlError::TooLarge { bytes: bytes.len() });
         }
         let envelope = Envelope::parse(bytes)?;
-        let content_type = envelope.content_type.as_deref();
-        if content_type.is_some_and(|content_type| content_type != JSON_CONTENT_TYPE) {
-            let content_type = content_type.unwrap_or_default().to_owned();
-            return Err(ControlError::Decode(DecodeError::ContentDisallowed {
-                name: content_type.clone(),
-                content_type,
-            }));
+        if let Some(content_type) = &envelope.content_type {
+            Accept::JSON.serializer(content_type)?;
         }
         let body = json::parse("body", &envelope.decode_body(&Limits::default())?)?;
         let mut fields = Fields::from_value(&REQUEST, body)?;

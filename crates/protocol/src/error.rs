@@ -7,21 +7,23 @@
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
-    /// The bytes are no JSON, or hold what JSON has no word for (Python's `NaN` and `Infinity`, half a surrogate pair).
+    /// The bytes are no JSON, in Python's sense of it.
     #[error("the {what} is not JSON that can be read: {reason}")]
     Json {
         /// Which part of the message: `envelope`, `body`, …
         what: &'static str,
-        /// The parser's words, with line and column.
+        /// What is wrong, with line and column.
         reason: String,
     },
-    /// A whole number beyond 64 bits. Python has them; here its last digits would be lost, so it is refused instead.
-    #[error("the {what} holds a whole number of {digits} digits, more than 64 bits can keep")]
-    IntegerTooLarge {
+    /// The bytes are not what the content type says.
+    #[error("the {what} is not {serializer} that can be read: {reason}")]
+    Serialized {
         /// Which part of the message.
         what: &'static str,
-        /// How many digits it has.
-        digits: usize,
+        /// `msgpack` or `yaml`.
+        serializer: &'static str,
+        /// What is wrong, with its place where there is one.
+        reason: String,
     },
     /// There should be a JSON object.
     #[error("the {what} is {found}, expected an object")]
@@ -51,16 +53,14 @@ pub enum DecodeError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The content type is not one that this worker reads; kombu's words, which people search their logs for.
-    #[error("Refusing to deserialize untrusted content of type {name} ({content_type})")]
+    /// The content type is not in `accept_content`; kombu's words, which people search their logs for.
+    #[error("Refusing to deserialize untrusted content of type {alias}")]
     ContentDisallowed {
-        /// kombu's name of the serializer (`pickle`), or the content type again where it has none.
-        name: String,
-        /// The `content-type` of the envelope.
-        content_type: String,
+        /// kombu's name of the serializer with the content type: `pickle (application/x-python-serialize)`.
+        alias: String,
     },
     /// The body is compressed in a way that is not read here.
-    #[error("the body is compressed with {codec:?}; zlib and bzip2 are read here")]
+    #[error("the body is compressed with {codec:?}; zlib, bzip2, zstd and brotli are read here")]
     UnknownCompression {
         /// The `compression` header.
         codec: String,
@@ -68,7 +68,7 @@ pub enum DecodeError {
     /// The compressed body is broken.
     #[error("the body is not valid {codec}: {reason}")]
     Compression {
-        /// `zlib` or `bzip2`.
+        /// `zlib`, `bzip2`, `zstd` or `brotli`.
         codec: &'static str,
         /// What is wrong with it.
         reason: String,

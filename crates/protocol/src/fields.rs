@@ -11,6 +11,7 @@ use serde_json::{Number, Value};
 use crate::{
     DecodeError, Map,
     key_order::{KeyOrder, Layout},
+    special,
 };
 
 /// Takes an object apart; every key not taken stays unknown.
@@ -160,7 +161,11 @@ fn kind(value: Option<&Value>) -> &'static str {
         Some(Value::Number(_)) => "a number",
         Some(Value::String(_)) => "a string",
         Some(Value::Array(_)) => "a list",
-        Some(Value::Object(_)) => "an object",
+        Some(Value::Object(map)) => match special::token_of_map(map) {
+            None => "an object",
+            Some(token) if token.starts_with('"') => "a string with half a surrogate pair",
+            Some(_) => "a number",
+        },
     }
 }
 

@@ -1,34 +1,59 @@
 //! JSON as Python's `json.dumps` writes it with its defaults, and reading that loses no digit.
 //!
 //! Duties: `", "` and `": "` as separators; everything outside ASCII (and DEL) as `\uXXXX`, beyond the BMP as a
-//! surrogate pair; floats as Python's `repr`. Counterpart: `kombu/utils/json.py @ 5.7.0` over CPython's `json`.
+//! surrogate pair; floats as Python's `repr`. What has no place in a `Value` (`NaN`, whole numbers beyond 64 bits, half a
+//! surrogate pair) is read and written as [`Special`](crate::Special).
+//! Counterpart: `kombu/utils/json.py @ 5.7.0` over CPython's `json`.
 //!
-//! Differences: what has no JSON form in Rust (`NaN`, `Infinity`, half a surrogate pair, whole numbers beyond 64 bits)
-//! is an error when read, where Python has them. kombu's `{"__type__": …, "__value__": …}` stays the object it is.
+//! Difference: kombu's `{"__type__": …, "__value__": …}` stays the object it is; [`crate::tagged`] knows what it means.
 
-use std::io;
+use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, ser::Formatter};
+use serde_json::{Number, Value};
 
-use crate::{DecodeError, Limits, Map};
+use crate::{
+    DecodeError, Limits, Map, json_reader,
+    limits::Content,
+    special::{self, Key},
+    value,
+};
 
-/// A value that can always be written as JSON: its keys are strings and its numbers finite by type.
-pub trait JsonText: Serialize + sealed::Sealed {}
+/// A value that can always be written as JSON: its keys are strings by type.
+pub trait JsonText: sealed::Sealed {}
 
 mod sealed {
-    pub trait Sealed {}
+    pub trait Sealed {
+        fn write(&self, out: &mut String);
+    }
 }
 
 macro_rules! json_text {
-    ($($type:ty),*) => { $(impl sealed::Sealed for $type {} impl JsonText for $type {})* };
+    ($($type:ty = $write:expr),* $(,)?) => { $(
+        impl sealed::Sealed for $type {
+            fn write(&self, out: &mut String) {
+                $write(out, self);
+            }
+        }
+        impl JsonText for $type {}
+    )* };
 }
 
-json_text!(Value, Map, Vec<Value>, [Value], Vec<String>, String, str);
+json_text!(
+    Value = write_value,
+    Map = write_map,
+    Vec<Value> = |out: &mut String, items: &Self| write_list(out, items, write_value),
+    [Value] = |out: &mut String, items: &Self| write_list(out, items, write_value),
+    Vec<String> = |out: &mut String, items: &Self| write_list(out, items, |out, item| write_string(out, item)),
+    String = |out: &mut String, text: &Self| write_string(out, text),
+    str = write_string,
+);
 
 /// The text that `json.dumps(value)` gives: `{"a": [1, 1e-05, "\u00e9"]}`.
 pub fn to_python_string(value: &(impl JsonText + ?Sized)) -> String {
-    try_to_python_string(value).expect("JSON values have string keys and finite numbers")
+    let mut out = String::with_capacity(128);
+    value.write(&mut out);
+    out
 }
 
 /// As [`to_python_string`], in bytes (all of them ASCII).
@@ -36,19 +61,107 @@ pub fn to_python_vec(value: &(impl JsonText + ?Sized)) -> Vec<u8> {
     to_python_string(value).into_bytes()
 }
 
-/// As [`to_python_string`], for any serializable type. What is not finite becomes `null`.
+/// As [`to_python_string`], for any serializable type; see [`value::to_value`].
 ///
 /// # Errors
 /// When `value` refuses to be serialized, or has a map with keys that are not strings.
 pub fn try_to_python_string(
     value: &(impl Serialize + ?Sized),
 ) -> Result<String, serde_json::Error> {
-    let mut bytes = Vec::with_capacity(128);
-    value.serialize(&mut serde_json::Serializer::with_formatter(
-        &mut bytes,
-        PythonFormatter,
-    ))?;
-    Ok(String::from_utf8(bytes).expect("the formatter writes ASCII only"))
+    value::to_value(value).map(|value| to_python_string(&value))
+}
+
+pub(crate) fn write_value(out: &mut String, value: &Value) {
+    match value {
+        Value::Null => out.push_str("null"),
+        Value::Bool(true) => out.push_str("true"),
+        Value::Bool(false) => out.push_str("false"),
+        Value::Number(number) => write_number(out, number),
+        Value::String(text) => write_string(out, text),
+        Value::Array(items) => write_list(out, items, write_value),
+        Value::Object(map) => write_map(out, map),
+    }
+}
+
+fn write_number(out: &mut String, number: &Number) {
+    match number.as_f64().filter(|_| number.is_f64()) {
+        Some(float) => out.push_str(&python_float(float)),
+        None => write!(out, "{number}").expect("a String takes everything"),
+    }
+}
+
+fn write_list<T>(out: &mut String, items: &[T], write: impl Fn(&mut String, &T)) {
+    out.push('[');
+    for (index, item) in items.iter().enumerate() {
+        if index > 0 {
+            out.push_str(", ");
+        }
+        write(out, item);
+    }
+    out.push(']');
+}
+
+pub(crate) fn write_map(out: &mut String, map: &Map) {
+    if let Some(token) = special::token_of_map(map) {
+        out.push_str(token);
+        return;
+    }
+    out.push('{');
+    for (index, (key, value)) in map.iter().enumerate() {
+        if index > 0 {
+            out.push_str(", ");
+        }
+        match special::key_said(key) {
+            Key::Text(key) => write_string(out, key),
+            Key::Literal(inside) => out.extend(["\"", inside, "\""]),
+        }
+        out.push_str(": ");
+        write_value(out, value);
+    }
+    out.push('}');
+}
+
+/// The body of a task message: `[args, kwargs, embed]`.
+pub(crate) fn body(args: &[Value], kwargs: &Map, embed: &Map) -> String {
+    let mut out = String::with_capacity(256);
+    out.push('[');
+    write_list(&mut out, args, write_value);
+    out.push_str(", ");
+    write_map(&mut out, kwargs);
+    out.push_str(", ");
+    write_map(&mut out, embed);
+    out.push(']');
+    out
+}
+
+fn write_string(out: &mut String, text: &str) {
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
+    out.push('"');
+    if text.bytes().all(is_plain) {
+        out.push_str(text);
+    } else {
+        text.chars().for_each(|c| write_escaped(out, c));
+    }
+    out.push('"');
+}
+
+/// One character of a JSON string, as `ensure_ascii` writes it.
+pub(crate) fn write_escaped(out: &mut String, c: char) {
+    match c {
+        '"' => out.push_str("\\\""),
+        '\\' => out.push_str("\\\\"),
+        '\n' => out.push_str("\\n"),
+        '\r' => out.push_str("\\r"),
+        '\t' => out.push_str("\\t"),
+        '\u{8}' => out.push_str("\\b"),
+        '\u{c}' => out.push_str("\\f"),
+        ' '..='~' => out.push(c),
+        c => {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                write!(out, "\\u{unit:04x}").expect("a String takes everything");
+            }
+        }
+    }
 }
 
 /// Reads JSON without losing anything, within [`Limits::default`]; `what` names the bytes in errors.
@@ -62,69 +175,25 @@ pub fn parse(what: &'static str, bytes: &[u8]) -> Result<Value, DecodeError> {
 /// As [`parse`], within the nesting and the number of values of these limits.
 ///
 /// # Errors
-/// [`DecodeError::Json`], [`DecodeError::IntegerTooLarge`], [`DecodeError::TooDeep`], [`DecodeError::TooManyValues`].
+/// [`DecodeError::Json`], [`DecodeError::TooDeep`], [`DecodeError::TooManyValues`].
 pub fn parse_within(
     limits: &Limits,
     what: &'static str,
     bytes: &[u8],
 ) -> Result<Value, DecodeError> {
-    limits.check_json(what, bytes)?;
-    let mut reader = serde_json::Deserializer::from_slice(bytes);
-    // Its own limit is lower than that of Python's senders; ours holds.
-    reader.disable_recursion_limit();
-    let value = Value::deserialize(&mut reader)
-        .and_then(|value| reader.end().map(|()| value))
-        .map_err(|err| DecodeError::Json {
-            what,
-            reason: err.to_string(),
-        })?;
-    match lossy_integer(bytes) {
-        Some(digits) => Err(DecodeError::IntegerTooLarge { what, digits }),
-        None => Ok(value),
-    }
-}
-
-/// The digits of the first whole number in valid JSON that neither `i64` nor `u64` holds.
-fn lossy_integer(mut json: &[u8]) -> Option<usize> {
-    while let Some((&first, rest)) = json.split_first() {
-        json = match first {
-            b'"' => after_string(rest),
-            b'-' | b'0'..=b'9' => {
-                let is_number =
-                    |byte: &&u8| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-');
-                let (number, rest) =
-                    json.split_at_checked(json.iter().take_while(is_number).count())?;
-                if is_lossy(number) {
-                    return Some(number.iter().filter(|byte| byte.is_ascii_digit()).count());
-                }
-                rest
-            }
-            _ => rest,
-        };
-    }
-    None
-}
-
-fn after_string(mut rest: &[u8]) -> &[u8] {
-    while let Some((&byte, after)) = rest.split_first() {
-        rest = after;
-        match byte {
-            b'"' => break,
-            b'\\' => rest = after.get(1..).unwrap_or_default(),
-            _ => {}
+    if limits.check_json(what, bytes)? == Content::Plain {
+        let mut reader = serde_json::Deserializer::from_slice(bytes);
+        // Its own limit is lower than that of Python's senders; ours holds.
+        reader.disable_recursion_limit();
+        let value = Value::deserialize(&mut reader);
+        if let Ok(value) = value.and_then(|value| reader.end().map(|()| value)) {
+            return Ok(value);
         }
     }
-    rest
-}
-
-fn is_lossy(number: &[u8]) -> bool {
-    /// Whole numbers of fewer digits always fit; this is the quick way out for nearly all.
-    const SUSPICIOUS_DIGITS: usize = 19;
-    if number.len() < SUSPICIOUS_DIGITS {
-        return false;
-    }
-    let text = String::from_utf8_lossy(number);
-    !text.contains(['.', 'e', 'E']) && text.parse::<i64>().is_err() && text.parse::<u64>().is_err()
+    // Python may still read it.
+    let wrong = |reason| DecodeError::Json { what, reason };
+    let text = std::str::from_utf8(bytes).map_err(|err| wrong(format!("not UTF-8: {err}")))?;
+    json_reader::read(text).map_err(|err| wrong(err.to_string()))
 }
 
 /// Python's `repr(float)`: the shortest digits that read back the same, an exponent below 1e-4 and from 1e16 on.
@@ -150,114 +219,82 @@ pub(crate) fn python_float(value: f64) -> String {
     format!("{mantissa}e{sign}{:02}", exponent.unsigned_abs())
 }
 
-struct PythonFormatter;
-
-impl Formatter for PythonFormatter {
-    fn write_f32<W: ?Sized + io::Write>(&mut self, writer: &mut W, value: f32) -> io::Result<()> {
-        self.write_f64(writer, f64::from(value))
-    }
-
-    fn write_f64<W: ?Sized + io::Write>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
-        writer.write_all(python_float(value).as_bytes())
-    }
-
-    fn write_string_fragment<W: ?Sized + io::Write>(
-        &mut self,
-        writer: &mut W,
-        fragment: &str,
-    ) -> io::Result<()> {
-        let needs_escape = |c: char| !matches!(c, ' '..='~');
-        if !fragment.contains(needs_escape) {
-            return writer.write_all(fragment.as_bytes());
-        }
-        for c in fragment.chars() {
-            if needs_escape(c) {
-                for unit in c.encode_utf16(&mut [0; 2]) {
-                    write!(writer, "\\u{unit:04x}")?;
-                }
-            } else {
-                writer.write_all(c.encode_utf8(&mut [0; 4]).as_bytes())?;
-            }
-        }
-        Ok(())
-    }
-
-    fn begin_array_value<W: ?Sized + io::Write>(
-        &mut self,
-        writer: &mut W,
-        first: bool,
-    ) -> io::Result<()> {
-        if first {
-            Ok(())
-        } else {
-            writer.write_all(b", ")
-        }
-    }
-
-    fn begin_object_key<W: ?Sized + io::Write>(
-        &mut self,
-        writer: &mut W,
-        first: bool,
-    ) -> io::Result<()> {
-        if first {
-            Ok(())
-        } else {
-            writer.write_all(b", ")
-        }
-    }
-
-    fn begin_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        writer.write_all(b": ")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_number_that_would_lose_digits_is_refused() {
-        for (text, digits) in [
-            ("18446744073709551616", 20),
-            ("-9223372036854775809", 19),
-            (
-                r#"{"a": [1, "2", {"b": 123456789012345678901234567890}]}"#,
-                30,
-            ),
-            (r#"["\"", 99999999999999999999]"#, 20),
-        ] {
-            let err = parse("body", text.as_bytes()).unwrap_err();
-            assert_eq!(
-                err,
-                DecodeError::IntegerTooLarge {
-                    what: "body",
-                    digits
-                },
-                "{text}"
-            );
-        }
+    fn what_only_python_calls_json_is_written_as_it_was_read() {
         for text in [
+            "18446744073709551616",
+            "-9223372036854775809",
+            r#"{"a": [1, "2", {"b": 123456789012345678901234567890}]}"#,
+            r#"["\"", 99999999999999999999]"#,
+            "NaN",
+            "[Infinity, -Infinity, {\"a\": NaN}, 1.5, true, false, null, \"NaN\"]",
+            r#""\ud83d""#,
+            r#"["a\"\\\n\u00e9\udc00\ud83d\ude00\ud83d\ud83d", {"\ud83d": 1, "\u0000celeriac:\udc00": 2}]"#,
+            r#"{"\u0000celeriac": "NaN"}"#,
+            r#"{"\u0000\u0000celeriac": {"\u0000celeriac": NaN}}"#,
+            r#"{"\u0000celeriac:\\ud83d": 1}"#,
             "18446744073709551615",
             "-9223372036854775808",
-            "123456789012345678901234567890.0",
-            "1e30",
             r#"{"123456789012345678901234567890": "123456789012345678901234567890"}"#,
-            r#"["\\", "\"123456789012345678901234567890"]"#,
         ] {
-            assert!(parse("body", text.as_bytes()).is_ok(), "{text}");
+            let value = parse("body", text.as_bytes()).unwrap();
+            assert_eq!(to_python_string(&value), text);
+        }
+        for (text, written) in [
+            ("[1e999, -1e999]", "[Infinity, -Infinity]"),
+            ("[ 0, -0.0 , 1E5,{ }, NaN ]", "[0, -0.0, 100000.0, {}, NaN]"),
+            ("123456789012345678901234567890.0", "1.2345678901234568e+29"),
+            (r#"["\uD83D", "\/\u0041"]"#, r#"["\ud83d", "/A"]"#),
+        ] {
+            let value = parse("body", text.as_bytes()).unwrap();
+            assert_eq!(to_python_string(&value), written);
         }
     }
 
     #[test]
-    fn what_only_python_calls_json_is_refused_with_its_place() {
-        for text in ["NaN", "[Infinity]", r#""\ud83d""#, "", "[1,]", "[] x"] {
+    fn what_is_no_json_in_python_either_is_refused_with_its_place() {
+        for text in [
+            "",
+            "[1,]",
+            "[] x",
+            "nan",
+            "+1",
+            "01",
+            "-",
+            "1.",
+            ".5",
+            "1e",
+            "[NaN,]",
+            "{NaN: 1}",
+            "[NaN",
+            "{\"a\" NaN}",
+            "{\"a\": NaN,}",
+            "--Infinity",
+            r#""\ud83""#,
+            r#""\x41""#,
+            "\"\\ud83d\n\"",
+            r#""\ud83d"#,
+            "'a'",
+            "[NaN 1]",
+            "12345678901234567890123 4",
+        ] {
             let err = parse("body", text.as_bytes()).unwrap_err().to_string();
             assert!(
                 err.starts_with("the body is not JSON that can be read: "),
-                "{err}"
+                "{text}: {err}"
             );
-            assert!(err.contains("line 1 column"), "{err}");
+            assert!(err.contains("line 1 column"), "{text}: {err}");
         }
+        let err = parse("body", b"[NaN,\n 1 2]").unwrap_err().to_string();
+        assert!(
+            err.ends_with("expected `,` or `]` at line 2 column 4"),
+            "{err}"
+        );
+        assert!(parse("body", b"\"\xff\"").is_err());
     }
 
     #[test]
@@ -299,7 +336,7 @@ mod tests {
         assert!(try_to_python_string(&keys).is_err());
         assert_eq!(
             try_to_python_string(&(1.5_f32, f64::NAN)).unwrap(),
-            "[1.5, null]"
+            "[1.5, NaN]"
         );
     }
 }

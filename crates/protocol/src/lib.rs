@@ -11,9 +11,10 @@
 //! - the envelope of kombu: [`envelope`]; the task message inside it: [`message`], [`headers`], [`compose`], [`canvas`],
 //!   `compression`
 //! - remote control: [`control`]
-//! - results: [`result`], [`state`], [`exception`]
+//! - results: [`result`], [`payload`], [`state`], [`exception`]
 //! - names of keys in Redis: [`binding`]
-//! - how Python writes: [`json`], [`repr`], [`timestamp`]
+//! - how Python writes: [`json`] (`json_reader`, `special`), [`repr`], [`timestamp`]; the other serializers: [`serializer`],
+//!   `msgpack`, `yaml`; objects that JSON has no word for: [`tagged`]; Rust types from all that and back: [`value`]
 //! - what can be wrong with a message: [`error`], how much of it is read: [`limits`]; unknown fields: `fields`; the order of keys: `key_order`
 #![warn(
     clippy::indexing_slicing,
@@ -28,20 +29,30 @@ mod compression;
 pub mod control;
 pub mod envelope;
 pub mod error;
+pub mod event;
 pub mod exception;
 mod fields;
 pub mod headers;
 pub mod json;
+mod json_reader;
 mod key_order;
 pub mod limits;
 pub mod message;
+mod msgpack;
+pub mod payload;
 pub mod repr;
 pub mod result;
+pub mod serializer;
+mod special;
 pub mod state;
+pub mod tagged;
 pub mod timestamp;
+pub mod value;
+mod yaml;
 
 pub use canvas::{Embed, Signature};
 pub use compose::TaskCall;
+pub use compression::Compression;
 pub use control::{ControlError, ControlReply, ControlRequest, ReplyTo};
 pub use envelope::{DeliveryInfo, Envelope, Properties};
 pub use error::DecodeError;
@@ -51,7 +62,11 @@ pub use key_order::KeyOrder;
 pub use limits::Limits;
 pub use message::{Routing, TaskMessage};
 pub use result::TaskMeta;
+pub use serializer::{Accept, EncodeError, Serializer, deserialize, serialize};
+pub use special::Special;
 pub use state::State;
+pub use tagged::Tagged;
+pub use value::{WholeNumber, from_value, to_value};
 
 /// A JSON object that keeps the order of its keys, as a Python dict does.
 pub type Map = serde_json::Map<String, serde_json::Value>;

@@ -2,9 +2,9 @@
 //!
 //! Python's worker has no such limits: a compressed megabyte can cost it gigabytes, a deep list its process.
 
-use crate::DecodeError;
+use crate::{Accept, DecodeError};
 
-/// What a message may have at most. The bytes are set by the user, the rest follows.
+/// What a message may have at most, and in which serializers its body may be. The bytes are set by the user, the rest follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of the envelope as it lies in the queue.
@@ -16,6 +16,8 @@ pub struct Limits {
     /// Values (numbers, texts, lists, objects) in the envelope and in the body: each takes 72 bytes or more in memory,
     /// and as few as two in JSON.
     pub values: usize,
+    /// The setting `accept_content`.
+    pub accept: Accept,
 }
 
 /// 64 MiB, for messages and for bodies. Redis would hold 512 MiB, but a worker holds several messages at a time.
@@ -29,6 +31,15 @@ const NESTING: usize = 300;
 const BYTES_A_VALUE: usize = 32;
 
 impl Limits {
+    /// Nothing is too much: for bytes of our own.
+    pub const NONE: Self = Self {
+        message_bytes: usize::MAX,
+        body_bytes: usize::MAX,
+        nesting: NESTING,
+        values: usize::MAX,
+        accept: Accept::JSON,
+    };
+
     /// The limits that go with these sizes.
     pub fn new(message_bytes: usize, body_bytes: usize) -> Self {
         Self {
@@ -36,22 +47,45 @@ impl Limits {
             body_bytes,
             nesting: NESTING,
             values: message_bytes.max(body_bytes) / BYTES_A_VALUE,
+            accept: Accept::JSON,
         }
     }
 
+    /// With these serializers.
+    pub fn accepting(self, accept: Accept) -> Self {
+        Self { accept, ..self }
+    }
+
     /// Looks at JSON, valid or not, before it is parsed.
-    pub(crate) fn check_json(&self, what: &'static str, json: &[u8]) -> Result<(), DecodeError> {
-        let (mut depth, mut values) = (0_usize, 1_usize);
+    pub(crate) fn check_json(
+        &self,
+        what: &'static str,
+        json: &[u8],
+    ) -> Result<Content, DecodeError> {
+        let (mut depth, mut values, mut content) = (0_usize, 1_usize, Content::Plain);
         let mut bytes = json.iter();
         while let Some(byte) = bytes.next() {
             match byte {
-                b'"' => skip_string(&mut bytes),
+                b'"' => {
+                    if skip_string(&mut bytes) {
+                        content = Content::Pythons;
+                    }
+                    continue;
+                }
                 b'[' | b'{' => {
                     depth += 1;
                     values += 1;
                 }
                 b']' | b'}' => depth = depth.saturating_sub(1),
                 b',' => values += 1,
+                // Only `NaN` and `Infinity` have these.
+                b'N' | b'I' => content = Content::Pythons,
+                b'1'..=b'9' => {
+                    if skip_number(&mut bytes) {
+                        content = Content::Pythons;
+                    }
+                    continue;
+                }
                 _ => continue,
             }
             if depth > self.nesting {
@@ -63,7 +97,7 @@ impl Limits {
                 return Err(DecodeError::TooManyValues { what, limit });
             }
         }
-        Ok(())
+        Ok(content)
     }
 
     pub(crate) fn check_message(&self, bytes: usize) -> Result<(), DecodeError> {
@@ -89,14 +123,39 @@ fn check(what: &'static str, bytes: usize, limit: usize) -> Result<(), DecodeErr
     Ok(())
 }
 
-fn skip_string(bytes: &mut std::slice::Iter<'_, u8>) {
+/// What a JSON text holds, as far as can be seen without parsing it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// Nothing that serde_json reads and loses.
+    Plain,
+    /// Something that may have no place in its `Value`.
+    Pythons,
+}
+
+/// Says whether it has a NUL, which could be mistaken for a mark (`special`).
+fn skip_string(bytes: &mut std::slice::Iter<'_, u8>) -> bool {
+    let mut has_nul = false;
     while let Some(byte) = bytes.next() {
         match byte {
-            b'"' => return,
-            b'\\' => drop(bytes.next()),
+            b'"' => break,
+            b'\\' => {
+                has_nul |= bytes.as_slice().starts_with(b"u0000");
+                bytes.next();
+            }
             _ => {}
         }
     }
+    has_nul
+}
+
+/// Goes to the end of a number's digits; says whether they may be a whole number beyond 64 bits.
+fn skip_number(bytes: &mut std::slice::Iter<'_, u8>) -> bool {
+    /// With the first one, already read, 19 digits: fewer always fit.
+    const MORE_DIGITS: usize = 18;
+    let rest = bytes.as_slice();
+    let more = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    *bytes = rest.get(more..).unwrap_or_default().iter();
+    more >= MORE_DIGITS && !matches!(rest.get(more), Some(b'.' | b'e' | b'E'))
 }
 
 #[cfg(test)]
@@ -108,6 +167,7 @@ mod tests {
         body_bytes: 10,
         nesting: 2,
         values: 6,
+        accept: Accept::JSON,
     };
 
     #[test]
@@ -117,7 +177,8 @@ mod tests {
             "",
             "[[1], 2, 3]",
         ] {
-            assert_eq!(SMALL.check_json("body", json.as_bytes()), Ok(()), "{json}");
+            let checked = SMALL.check_json("body", json.as_bytes());
+            assert_eq!(checked, Ok(Content::Plain), "{json}");
         }
     }
 

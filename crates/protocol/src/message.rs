@@ -3,8 +3,8 @@
 //! Duties:
 //! 1. read protocol 2 (headers name the task, the body is `[args, kwargs, embed]`) and protocol 1 (the body is an object
 //!    with everything), which old producers still send;
-//! 2. refuse what is not JSON in kombu's words;
-//! 3. write protocol 2.
+//! 2. refuse what is in no accepted serializer in kombu's words;
+//! 3. write protocol 2, in the serializer and compression that the message is given.
 //!
 //! Guarantee M4: a protocol 2 message read and written again is the same bytes, apart from where it is sent.
 //! Counterpart: `celery/worker/strategy.py @ 5.7.0` (`proto1_to_proto2`), `kombu/serialization.py @ 5.7.0`.
@@ -13,15 +13,14 @@ use serde_json::Value;
 
 pub use crate::headers::{Headers, TimeLimit};
 use crate::{
-    DecodeError, DeliveryInfo, Embed, Envelope, Limits, Map, Properties,
+    Compression, DecodeError, DeliveryInfo, Embed, EncodeError, Envelope, Limits, Map, Properties,
+    Serializer,
     fields::{Fields, FromJson, wrong_kind},
     json,
     key_order::{KeyOrder, Layout},
     repr,
+    serializer::{deserialize, serialize},
 };
-
-/// The content type that is read and written.
-pub const JSON_CONTENT_TYPE: &str = "application/json";
 
 /// A call of a task.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -36,6 +35,10 @@ pub struct TaskMessage {
     pub kwargs: Map,
     /// What follows the task.
     pub embed: Embed,
+    /// How the body was serialized, and will be when it is sent again.
+    pub serializer: Serializer,
+    /// How the body was compressed, and will be.
+    pub compression: Option<Compression>,
 }
 
 /// Where a message is sent. For a queue of Celery's: an empty exchange, and the queue's name as routing key.
@@ -71,7 +74,8 @@ impl TaskMessage {
     /// # Errors
     /// The body is not JSON (by its type or its bytes), or no task message of protocol 1 or 2, or a limit is passed.
     pub fn from_envelope(limits: &Limits, envelope: Envelope) -> Result<Self, DecodeError> {
-        check_content_type(&envelope)?;
+        let serializer = content_serializer(limits, &envelope)?;
+        let compression = Compression::of(&envelope.headers)?;
         let bytes = envelope.decode_body(limits)?;
         let Envelope {
             body: text,
@@ -81,10 +85,19 @@ impl TaskMessage {
         } = envelope;
         // Large bodies are not kept in two forms at a time.
         drop(text);
-        // What is written later is not compressed.
+        // It says how this body came, and is written anew.
         headers.shift_remove("compression");
-        let body = json::parse_within(limits, "body", &bytes)?;
+        let body = deserialize(limits, "body", serializer, &bytes)?;
         drop(bytes);
+        let message = Self::from_body(body, headers, properties)?;
+        Ok(Self {
+            serializer,
+            compression,
+            ..message
+        })
+    }
+
+    fn from_body(body: Value, headers: Map, properties: Properties) -> Result<Self, DecodeError> {
         match body {
             Value::Object(body) if !headers.contains_key("task") || body.contains_key("args") => {
                 from_protocol_1(body, &headers, properties)
@@ -98,6 +111,7 @@ impl TaskMessage {
                     args,
                     kwargs,
                     embed,
+                    ..Self::default()
                 })
             }
             other if headers.contains_key("task") => Err(wrong_kind(
@@ -110,52 +124,82 @@ impl TaskMessage {
         }
     }
 
-    /// The envelope that sends it to `routing`, always protocol 2 in JSON.
+    /// The envelope that sends it to `routing`, always protocol 2.
     ///
     /// `delivery_info` starts afresh: whether an earlier delivery was a redelivery says nothing about this one.
-    pub fn to_envelope(&self, routing: &Routing, delivery_tag: &str) -> Envelope {
+    ///
+    /// # Errors
+    /// The body has something that its serializer cannot write; JSON writes everything.
+    pub fn try_to_envelope(
+        &self,
+        routing: &Routing,
+        delivery_tag: &str,
+    ) -> Result<Envelope, EncodeError> {
         let mut properties = self.properties.clone();
         properties.delivery_info = DeliveryInfo::new(&routing.exchange, &routing.routing_key);
         properties.delivery_tag = Some(delivery_tag.to_owned());
+        let mut headers = self.headers.to_map();
+        let mut body = self.serialized_body()?;
+        if let Some(compression) = self.compression {
+            body = compression.apply(&body);
+            headers.insert("compression".to_owned(), compression.content_type().into());
+        }
         let mut envelope = Envelope {
-            content_encoding: Some("utf-8".to_owned()),
-            content_type: Some(JSON_CONTENT_TYPE.to_owned()),
-            headers: self.headers.to_map(),
+            content_encoding: Some(self.serializer.content_encoding().to_owned()),
+            content_type: Some(self.serializer.content_type().to_owned()),
+            headers,
             properties,
             ..Envelope::default()
         };
-        envelope.encode_body(self.body_json().as_bytes());
-        envelope
+        envelope.encode_body(&body);
+        Ok(envelope)
     }
 
-    /// The serialized body: `[args, kwargs, embed]`.
+    /// As [`TaskMessage::try_to_envelope`]; what its serializer cannot write goes in JSON, as the envelope then says.
+    pub fn to_envelope(&self, routing: &Routing, delivery_tag: &str) -> Envelope {
+        self.try_to_envelope(routing, delivery_tag)
+            .or_else(|_cannot| {
+                let json = Self {
+                    serializer: Serializer::Json,
+                    ..self.clone()
+                };
+                json.try_to_envelope(routing, delivery_tag)
+            })
+            .expect("JSON writes everything")
+    }
+
+    fn serialized_body(&self) -> Result<Vec<u8>, EncodeError> {
+        match self.serializer {
+            // The most common by far, without a copy of the arguments.
+            Serializer::Json => Ok(self.body_json().into_bytes()),
+            other => {
+                let body = [
+                    Value::Array(self.args.clone()),
+                    Value::Object(self.kwargs.clone()),
+                    Value::Object(self.embed.to_map()),
+                ];
+                serialize(other, &Value::Array(body.into()))
+            }
+        }
+    }
+
+    /// The body in JSON: `[args, kwargs, embed]`.
     pub fn body_json(&self) -> String {
-        json::try_to_python_string(&(&self.args, &self.kwargs, self.embed.to_map()))
-            .expect("JSON values have string keys and finite numbers")
+        json::body(&self.args, &self.kwargs, &self.embed.to_map())
     }
 }
 
-fn check_content_type(envelope: &Envelope) -> Result<(), DecodeError> {
-    let content_type = envelope
-        .content_type
-        .as_deref()
-        .unwrap_or("application/data");
-    if content_type == JSON_CONTENT_TYPE {
-        return Ok(());
-    }
-    Err(DecodeError::ContentDisallowed {
-        name: serializer_name(content_type).to_owned(),
-        content_type: content_type.to_owned(),
-    })
-}
-
-/// kombu's short name of a content type, or the type again.
-fn serializer_name(content_type: &str) -> &str {
-    match content_type {
-        "application/x-python-serialize" => "pickle",
-        "application/x-yaml" => "yaml",
-        "application/x-msgpack" => "msgpack",
-        other => other,
+/// The serializer that the envelope names, if it is accepted.
+fn content_serializer(limits: &Limits, envelope: &Envelope) -> Result<Serializer, DecodeError> {
+    match envelope.content_type.as_deref().unwrap_or_default() {
+        // kombu trusts these, and hands on the text that they are: no task message.
+        "" | "application/data" | "application/text" => Err(DecodeError::Field {
+            object: "message",
+            field: "body",
+            expected: "[args, kwargs, embed]",
+            found: "plain data, by its content-type",
+        }),
+        content_type => limits.accept.serializer(content_type),
     }
 }
 
@@ -184,7 +228,9 @@ fn part<T: FromJson + Default>(field: &'static str, value: Value) -> Result<T, D
     T::from_json(value).map_err(|value| wrong_kind("body", field, T::EXPECTED, Some(&value)))
 }
 
-/// Protocol 1, and the mixed form in which the headers repeat what the body says (they win, as in Celery).
+/// Protocol 1, and the mixed form in which the headers repeat what the body says (they win, as in Celery). Sent again, it
+/// is protocol 2, without what only protocol 1 has. Difference: `taskset`, which is what Celery 3 wrote, is the group here
+/// in either form.
 fn from_protocol_1(
     body: Map,
     headers: &Map,
@@ -204,8 +250,10 @@ fn from_protocol_1(
         );
     }
     let taskset = fields.optional::<Value>("taskset")?;
+    // It says nothing: a time without an offset is UTC to Celery 5.7 in any case.
+    fields.optional::<Value>("utc")?;
     let (mut merged, _) = fields.finish();
-    if let Some(taskset) = taskset {
+    if let Some(taskset) = taskset.filter(|taskset| !taskset.is_null()) {
         merged.insert("group".to_owned(), taskset);
     }
     merged.extend(headers.clone());
@@ -223,6 +271,7 @@ fn from_protocol_1(
         args,
         kwargs,
         embed: Embed::from_map(embed)?,
+        ..TaskMessage::default()
     })
 }
 
@@ -318,7 +367,7 @@ mod tests {
             (
                 json!({"task": "t", "id": "1", "compression": "application/x-lzma"}),
                 "[[], {}, {}]",
-                "the body is compressed with \"application/x-lzma\"; zlib and bzip2 are read here",
+                "the body is compressed with \"application/x-lzma\"; zlib, bzip2, zstd and brotli are read here",
             ),
             (
                 json!({"task": "t", "id": "1", "eta": -1}),

@@ -9,10 +9,11 @@
 use serde_json::{Value, json};
 
 use crate::{
-    DecodeError, Map, State, TaskException,
+    DecodeError, EncodeError, Limits, Map, Serializer, State, TaskException,
     fields::Fields,
     json,
     key_order::{KeyOrder, Layout},
+    serializer::{deserialize, serialize},
 };
 
 /// The stored state of a task.
@@ -72,12 +73,21 @@ impl TaskMeta {
         }
     }
 
-    /// Reads what is stored.
+    /// Reads what is stored in JSON.
     ///
     /// # Errors
-    /// The bytes are no JSON object, or it has no `status`.
+    /// As [`TaskMeta::parse_as`].
     pub fn parse(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let mut fields = Fields::from_value(&LAYOUT, json::parse("result", bytes)?)?;
+        Self::parse_as(Serializer::Json, bytes)
+    }
+
+    /// Reads what is stored; `result_serializer` says how, since the document itself does not.
+    ///
+    /// # Errors
+    /// The bytes are not of this serializer, no object, or without a `status`.
+    pub fn parse_as(serializer: Serializer, bytes: &[u8]) -> Result<Self, DecodeError> {
+        let value = deserialize(&Limits::default(), "result", serializer, bytes)?;
+        let mut fields = Fields::from_value(&LAYOUT, value)?;
         let status: String = fields.required("status")?;
         let mut meta = Self {
             status: State::from(status.as_str()),
@@ -95,8 +105,23 @@ impl TaskMeta {
         Ok(meta)
     }
 
-    /// The bytes to store and to publish.
+    /// The text to store and to publish, in JSON.
     pub fn to_json(&self) -> String {
+        json::to_python_string(&self.to_map())
+    }
+
+    /// The bytes to store and to publish.
+    ///
+    /// # Errors
+    /// It has something that this serializer cannot write; JSON writes everything.
+    pub fn to_bytes(&self, serializer: Serializer) -> Result<Vec<u8>, EncodeError> {
+        match serializer {
+            Serializer::Json => Ok(self.to_json().into_bytes()),
+            other => serialize(other, &Value::Object(self.to_map())),
+        }
+    }
+
+    fn to_map(&self) -> Map {
         let mut known = Map::new();
         known.insert("status".to_owned(), json!(self.status.as_str()));
         known.insert("result".to_owned(), self.result.clone());
@@ -106,7 +131,7 @@ impl TaskMeta {
         known.insert("group_id".to_owned(), json!(self.group_id));
         known.insert("parent_id".to_owned(), json!(self.parent_id));
         known.insert("task_id".to_owned(), json!(self.task_id));
-        json::to_python_string(&self.key_order.arrange(&LAYOUT, known, &self.extra))
+        self.key_order.arrange(&LAYOUT, known, &self.extra)
     }
 
     /// The exception, when the state is one of those that have one and it is in Celery's form.
@@ -114,5 +139,27 @@ impl TaskMeta {
         self.status
             .is_exception()
             .then(|| TaskException::from_value(self.result.clone()).ok())?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_is_the_same_in_every_serializer() {
+        let text = r#"[1, NaN, {"__type__": "bytes", "__value__": "x"}, {"__type__": "date", "__value__": "2026-11-23"}]"#;
+        let result = json::parse("result", text.as_bytes()).unwrap();
+        let meta = TaskMeta::new("an-id", State::Success, result);
+        for serializer in [Serializer::Json, Serializer::Yaml] {
+            let bytes = meta.to_bytes(serializer).unwrap();
+            assert_eq!(TaskMeta::parse_as(serializer, &bytes), Ok(meta.clone()));
+        }
+        let refused = meta.to_bytes(Serializer::Msgpack).unwrap_err().to_string();
+        assert_eq!(refused, "msgpack cannot write datetime.date(2026, 11, 23)");
+        let plain = TaskMeta::new("an-id", State::Success, json!([1, "x"]));
+        let bytes = plain.to_bytes(Serializer::Msgpack).unwrap();
+        assert_eq!(TaskMeta::parse_as(Serializer::Msgpack, &bytes), Ok(plain));
+        assert!(TaskMeta::parse_as(Serializer::Json, &bytes).is_err());
     }
 }

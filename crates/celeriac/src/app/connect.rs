@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Settings;
 use super::settings::mask_url;
-use crate::backend::{DisabledBackend, RedisBackend, ResultBackend};
+use crate::backend::{DisabledBackend, MemoryBackend, RedisBackend, ResultBackend};
 use crate::transport::memory::MemoryTransport;
 use crate::transport::redis::RedisTransport;
 use crate::transport::{Error, Transport};
@@ -43,6 +43,7 @@ pub(super) fn backend(settings: &Settings) -> Result<Arc<dyn ResultBackend>, Err
     };
     match scheme(url) {
         scheme if REDIS.contains(&scheme) => Ok(Arc::new(RedisBackend::new(url, settings)?)),
+        "cache+memory" | "memory" => Ok(Arc::new(MemoryBackend::new(url, settings))),
         "disabled" => Ok(Arc::new(DisabledBackend)),
         other => Err(unsupported("result backend", url, other)),
     }

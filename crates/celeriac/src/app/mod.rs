@@ -28,13 +28,14 @@ use uuid::Uuid;
 
 pub use dead_letters::{DeadLetters, Pages};
 pub(crate) use registered::Registered;
-pub use result::AsyncResult;
+pub use result::{AsyncResult, GroupResult, ResultError, ResultNode, join};
 pub use send::{SendError, SendOptions};
 pub use settings::Settings;
 
 use crate::backend::ResultBackend;
 use crate::celery_task::{CeleryTask, CrateApp};
 use crate::handler::{Handler, TaskOptions};
+use crate::lamport::LamportClock;
 use crate::transport::{Error, Transport};
 
 /// A Celery app. Cheap to clone; all clones are the same app.
@@ -51,6 +52,8 @@ struct Inner {
     transport: Arc<dyn Transport>,
     backend: Arc<dyn ResultBackend>,
     crate_app: CrateApp,
+    /// The logical clock of this process.
+    lamport: LamportClock,
     /// Where replies to this process would go; Celery puts it into `reply_to` of every message.
     oid: String,
 }
@@ -145,6 +148,10 @@ impl App {
         }
     }
 
+    pub(crate) fn lamport(&self) -> &LamportClock {
+        &self.inner.lamport
+    }
+
     pub(crate) fn oid(&self) -> &str {
         &self.inner.oid
     }
@@ -223,6 +230,7 @@ impl AppBuilder {
                 transport,
                 backend,
                 crate_app: CrateApp::default(),
+                lamport: LamportClock::default(),
                 oid: Uuid::new_v4().to_string(),
                 settings: self.settings,
             }),

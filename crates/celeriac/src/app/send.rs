@@ -9,6 +9,7 @@ use celeriac_protocol::canvas::Signature;
 use celeriac_protocol::compose::TaskCall;
 use celeriac_protocol::headers::TimeLimit;
 use celeriac_protocol::message::{Routing, TaskMessage};
+use celeriac_protocol::{Compression, Serializer};
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -16,6 +17,7 @@ use uuid::Uuid;
 use super::{App, AsyncResult};
 use crate::clock;
 use crate::context::Context;
+use crate::events;
 use crate::transport::Error;
 
 /// The waits of Celery's `task_publish_retry_policy`: three retries, the first at once.
@@ -44,8 +46,12 @@ pub struct SendOptions {
     pub time_limit: Option<Duration>,
     /// Soft time limit of this call, in whole seconds.
     pub soft_time_limit: Option<Duration>,
-    /// Store no result.
+    /// Store no result; `None`: the task decides when it runs.
     pub ignore_result: Option<bool>,
+    /// How the body is written; the task's serializer or `task_serializer` otherwise.
+    pub serializer: Option<Serializer>,
+    /// How the body is compressed; as the task says, or `task_compression`, otherwise.
+    pub compression: Option<Compression>,
     /// Headers of one's own, beside Celery's.
     pub headers: Map<String, Value>,
     /// Sent with the result when the task has succeeded.
@@ -68,8 +74,8 @@ pub enum SendError {
         /// The cause.
         source: Error,
     },
-    /// The arguments cannot be written as JSON.
-    #[error("cannot send task {task}: its arguments are not JSON: {reason}")]
+    /// The arguments, or what follows the task, cannot be written in the serializer.
+    #[error("cannot send task {task}: its arguments cannot be written: {reason}")]
     Arguments {
         /// The task's name.
         task: String,
@@ -86,10 +92,12 @@ impl SendError {
 }
 
 impl App {
-    /// Sends a task by name, whoever has it. Returns when the broker has the message.
+    /// Sends a task by name, whoever has it. Returns when the broker has the message. What a task of this app says about
+    /// its sending (queue, priority, expiry, time limits) holds where the options say nothing.
     ///
     /// # Errors
     /// [`SendError::Broker`]: the broker is away; [`SendError::is_transient`] says whether to try again.
+    /// [`SendError::Arguments`]: msgpack or YAML has no form for one of them.
     pub async fn send_task(
         &self,
         name: &str,
@@ -97,9 +105,19 @@ impl App {
         kwargs: Map<String, Value>,
         options: SendOptions,
     ) -> Result<AsyncResult, SendError> {
+        let options = self.with_those_of_the_task(name, options);
         let queue = self.queue(options.queue.as_deref());
         let message = self.compose(name, args, kwargs, options);
         let id = message.headers.id.clone();
+        let is_ignored = message.headers.ignore_result == Some(true);
+        // JSON writes everything; of the others, the caller is told before anything is sent.
+        if message.serializer != Serializer::Json {
+            let written = message.try_to_envelope(&Routing::queue(&queue), "");
+            written.map_err(|error| SendError::Arguments {
+                task: name.to_owned(),
+                reason: error.to_string(),
+            })?;
+        }
         let published = self.publish_with_retries(&message, &queue).await;
         published.map_err(|source| SendError::Broker {
             task: name.to_owned(),
@@ -109,7 +127,24 @@ impl App {
         if let Some(parent) = Context::current() {
             parent.add_child(id.clone());
         }
-        Ok(AsyncResult::new(self.clone(), id))
+        Ok(AsyncResult::new(self.clone(), id).ignored(is_ignored))
+    }
+
+    /// Counterpart: `Celery.send_task` in `celery/app/base.py`, which asks the registry for `_get_exec_options`.
+    fn with_those_of_the_task(&self, name: &str, options: SendOptions) -> SendOptions {
+        let Some(task) = self.registered(name) else {
+            return options;
+        };
+        let (own, effective) = (&task.options, &task.effective);
+        let expires = || Some(clock::now() + own.expires?);
+        SendOptions {
+            queue: options.queue.or_else(|| own.queue.clone()),
+            priority: options.priority.or(own.priority),
+            expires: options.expires.or_else(expires),
+            time_limit: options.time_limit.or(effective.time_limit),
+            soft_time_limit: options.soft_time_limit.or(effective.soft_time_limit),
+            ..options
+        }
     }
 
     /// A client has no loop that comes back later, so it tries a few times: after a quiet hour its
@@ -145,11 +180,7 @@ impl App {
                 .or(options.eta),
             root_id: parent.as_ref().map(|parent| parent.root_id().to_owned()),
             parent_id: parent.as_ref().map(|parent| parent.id().to_owned()),
-            ignore_result: Some(
-                options
-                    .ignore_result
-                    .unwrap_or(self.settings().task_ignore_result),
-            ),
+            ignore_result: options.ignore_result,
             priority: self.priority(options.priority),
             timelimit: TimeLimit {
                 hard: options.time_limit.map(|limit| limit.as_secs().into()),
@@ -163,7 +194,27 @@ impl App {
         }
         call.embed.callbacks = (!options.link.is_empty()).then_some(options.link);
         call.embed.errbacks = (!options.link_error.is_empty()).then_some(options.link_error);
-        call.into_message()
+        let mut message = call.into_message();
+        self.write_as_told(&mut message, options.serializer, options.compression);
+        message
+    }
+
+    /// How a message is written: as its call says, else its task, else the settings.
+    pub(crate) fn write_as_told(
+        &self,
+        message: &mut TaskMessage,
+        serializer: Option<Serializer>,
+        compression: Option<Compression>,
+    ) {
+        let task = self.registered(&message.headers.task);
+        let task = task.map(|task| &task.options);
+        let settings = self.settings();
+        message.serializer = serializer
+            .or(task.and_then(|task| task.serializer))
+            .unwrap_or(settings.task_serializer);
+        message.compression = compression
+            .or(task.and_then(|task| task.compression))
+            .or(settings.task_compression);
     }
 
     /// Pushes a message, with a delivery tag of its own, as kombu does.
@@ -171,7 +222,11 @@ impl App {
         let tag = Uuid::new_v4().to_string();
         let envelope = message.to_envelope(&Routing::queue(queue), &tag).to_json();
         let priority = message.properties.priority.unwrap_or(0);
-        self.transport().publish(queue, priority, &envelope).await
+        self.transport().publish(queue, priority, &envelope).await?;
+        if self.settings().task_send_sent_event {
+            events::announce_sent(self, message, queue).await;
+        }
+        Ok(())
     }
 
     pub(crate) fn queue(&self, named: Option<&str>) -> String {

@@ -1,6 +1,6 @@
 //! No results: what an app without a `result_backend` has.
 //!
-//! Counterpart: `celery/backends/base.py::DisabledBackend` @ 5.7.0.
+//! Counterpart: `celery/backends/base.py::DisabledBackend` @ 5.7.0: storing is nothing, asking is an error.
 
 use async_trait::async_trait;
 use celeriac_protocol::result::TaskMeta;
@@ -23,6 +23,14 @@ impl ResultBackend for DisabledBackend {
     }
 
     async fn get(&self, _task_id: &str) -> Result<Option<TaskMeta>, Error> {
-        Ok(None)
+        Err(Error::NoResultBackend)
+    }
+
+    async fn wait(&self, _task_id: &str) -> Result<TaskMeta, Error> {
+        Err(Error::NoResultBackend)
+    }
+
+    async fn forget(&self, _task_id: &str) -> Result<(), Error> {
+        Err(Error::NoResultBackend)
     }
 }

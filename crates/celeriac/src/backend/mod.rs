@@ -1,16 +1,27 @@
 //! Where results are kept.
 //!
+//! - here: what a backend must do; the suite that each of them passes is `contract`.
+//! - `document`: what a worker says of a task. `stored`: its bytes, and how long they are kept.
+//! - `waiters`: who waits for which result.
+//! - `redis`, `memory`, `disabled`: the backends.
+//!
 //! Counterpart: `celery/backends/base.py` @ 5.7.0.
 
+#[cfg(test)]
+mod contract;
 mod disabled;
 mod document;
+mod memory;
 mod redis;
+mod stored;
+mod waiters;
 
 use async_trait::async_trait;
 use celeriac_protocol::result::TaskMeta;
 
 pub(crate) use disabled::DisabledBackend;
 pub(crate) use document::{Author, map};
+pub(crate) use memory::MemoryBackend;
 pub(crate) use redis::RedisBackend;
 
 use crate::transport::Error;
@@ -23,8 +34,11 @@ pub(crate) trait ResultBackend: Send + Sync + std::fmt::Debug {
 
     /// Stores the state of a task and tells those who wait for it. A stored SUCCESS is never overwritten.
     ///
+    /// # Cancel safety
+    /// It may have been stored. Storing again is harmless.
+    ///
     /// # Errors
-    /// The backend is away or refuses the write. Storing again is harmless.
+    /// The backend is away or refuses the write.
     async fn store(&self, meta: &TaskMeta) -> Result<(), Error>;
 
     /// What is stored about a task; `None`: nothing (Celery's PENDING).
@@ -32,4 +46,25 @@ pub(crate) trait ResultBackend: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// The backend is away, or holds something else under this key.
     async fn get(&self, task_id: &str) -> Result<Option<TaskMeta>, Error>;
+
+    /// Waits until a task is ready (SUCCESS, FAILURE or REVOKED is stored), for ever if it never is. Goes on through
+    /// a short outage.
+    ///
+    /// # Cancel safety
+    /// Dropped, it waits no more.
+    ///
+    /// # Errors
+    /// The backend has been away for some time, refuses, or holds something else under this key.
+    async fn wait(&self, task_id: &str) -> Result<TaskMeta, Error>;
+
+    /// What keeps those who wait from hearing anything, if something does.
+    fn trouble(&self) -> Option<Error> {
+        None
+    }
+
+    /// Removes what is stored about a task.
+    ///
+    /// # Errors
+    /// The backend is away.
+    async fn forget(&self, task_id: &str) -> Result<(), Error>;
 }

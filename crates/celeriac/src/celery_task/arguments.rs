@@ -70,7 +70,7 @@ impl Bound<'_> {
     /// The text of a TypeError.
     pub(super) fn convert<P: DeserializeOwned>(self) -> Result<P, String> {
         let function = self.function;
-        serde_json::from_value(Value::Object(self.given.clone())).map_err(|error| {
+        celeriac_protocol::from_value(Value::Object(self.given.clone())).map_err(|error| {
             let error = error.to_string();
             if error.starts_with("missing field") {
                 let count = self.absent.len();
@@ -94,7 +94,7 @@ fn culprit<P: DeserializeOwned>(given: &Map<String, Value>, error: &str) -> Opti
     let changes_the_error = |name: &&String| {
         let mut other = given.clone();
         other.insert((*name).clone(), Value::Null);
-        let read = serde_json::from_value::<P>(Value::Object(other));
+        let read = celeriac_protocol::from_value::<P>(Value::Object(other));
         read.map_or_else(|changed| changed.to_string() != error, |_| true)
     };
     given.keys().rev().find(changes_the_error).cloned()

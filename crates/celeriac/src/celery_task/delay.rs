@@ -9,6 +9,7 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use celeriac_protocol::{Limits, json};
 use celery::error::BrokerError;
 use celery::protocol::Message;
 use celery::task::{Signature, Task};
@@ -56,7 +57,13 @@ impl<T: Task + 'static> Delay for Signature<T> {
             .ok_or_else(|| arguments("the signature made no message".to_owned()))?;
         let args = positional(&caught.message).map_err(|error| arguments(error.to_string()))?;
         let defaults = (T::DEFAULTS.time_limit, T::DEFAULTS.hard_time_limit);
-        let options = merged(options, &caught, defaults);
+        let mut options = merged(options, &caught, defaults);
+        // Unlike a name alone, a task says whether its result is wanted.
+        let task = app.registered(T::NAME);
+        let ignores = task.map_or(app.settings().task_ignore_result, |task| {
+            task.effective.ignore_result
+        });
+        options.ignore_result.get_or_insert(ignores);
         app.send_task(T::NAME, args, Map::new(), options).await
     }
 }
@@ -81,10 +88,13 @@ pub(super) async fn send_as_is(
     }
 }
 
-/// The parameters in the order in which the task declares them, which is the order of its struct.
+/// The parameters in the order in which the task declares them, which is the order of its struct. The crate has written
+/// them with serde_json, for which a float that is not finite is null.
 fn positional(message: &Message) -> Result<Vec<Value>, serde_json::Error> {
     let (_, params, _): (Value, Map<String, Value>, Value) =
-        serde_json::from_slice(&message.raw_body)?;
+        json::parse_within(&Limits::NONE, "arguments", &message.raw_body)
+            .map_err(serde::de::Error::custom)
+            .and_then(celeriac_protocol::from_value)?;
     Ok(params.into_iter().map(|(_, value)| value).collect())
 }
 

@@ -41,6 +41,17 @@ impl Context {
         TaskError::UnexpectedError(text)
     }
 
+    /// As [`Self::raise`]; the traceback shows the error that has led to it, and its causes.
+    pub fn raise_from(
+        &self,
+        exception: TaskException,
+        error: &(dyn std::error::Error + 'static),
+    ) -> TaskError {
+        let text = exception.repr();
+        self.decide(Outcome::failure_from(exception, error));
+        TaskError::UnexpectedError(text)
+    }
+
     /// Asks for a retry: `return Err(ctx.retry(…))`.
     pub fn retry(&self, retry: Retry) -> TaskError {
         self.decide(retry.into());
@@ -142,7 +153,7 @@ where
     match task.run(params).await {
         Ok(returned) => {
             task.on_success(&returned).await;
-            match serde_json::to_value(&returned) {
+            match celeriac_protocol::to_value(&returned) {
                 Ok(value) => Outcome::Success(value),
                 // kombu's EncodeError: the task ran, its value cannot be stored.
                 Err(error) => Outcome::failure(TaskException::new(

@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::backoff::{jittered, pause};
+use crate::events::Events;
 use crate::executor::Request;
 use crate::shutdown::Shutdown;
 use crate::state::WorkerState;
@@ -106,6 +107,8 @@ pub(crate) struct Outlets {
     pub(crate) slots: Slots,
     /// What remote control sees.
     pub(crate) state: WorkerState,
+    /// What monitors are told.
+    pub(crate) events: Events,
     pub(crate) threads: Threads,
 }
 

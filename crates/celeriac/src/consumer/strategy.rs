@@ -156,6 +156,9 @@ impl Strategy {
         request.subject().received();
         // What must not run does not wait for its time: a slot discards it.
         let is_due = request.is_revoked() || request.is_expired();
+        if !is_due && request.options().send_events {
+            self.outlets.events.received(request.message());
+        }
         match eta.filter(|eta| *eta > clock::now() && !is_due) {
             // Held without room in the prefetch, as Celery does by counting it up.
             Some(at) => {

@@ -42,6 +42,7 @@ use uuid::Uuid;
 use crate::app::App;
 use crate::backoff::{Backoff, Patience};
 use crate::consumer::rate_limit::RateLimits;
+use crate::events::Events;
 use crate::log_lines::shown;
 use crate::shutdown::Shutdown;
 use crate::state::WorkerState;
@@ -69,6 +70,7 @@ pub(crate) struct Control {
     /// Messages held beside those that wait for their time; 0: no limit.
     pub(crate) prefetch: usize,
     pub(crate) shutdown: Shutdown,
+    pub(crate) events: Events,
     pub(crate) rates: RateLimits,
 }
 
@@ -197,6 +199,12 @@ impl Control {
             Answer::Revoked(revoked) => {
                 self.mark_revoked(&revoked.idle).await;
                 revoked.answer
+            }
+            Answer::Heartbeat => {
+                if let Err(error) = self.events.beat_now(&self.app).await {
+                    log::debug!("events: {error}");
+                }
+                Value::Null
             }
             Answer::NoReply => return,
         };

@@ -19,12 +19,11 @@ pub(super) enum Answer {
     Value(Value),
     /// Tasks were revoked, and it has still to be written down.
     Revoked(Revoked),
+    /// A heartbeat is to be sent; null.
+    Heartbeat,
     /// Nothing.
     NoReply,
 }
-
-/// As in Celery without a dispatcher: this worker sends no events yet.
-const NO_EVENTS: &str = "event dispatcher unavailable";
 
 impl Control {
     /// Runs a method.
@@ -65,11 +64,18 @@ impl Control {
             "time_limit" => self.time_limit(arguments)?,
             "hello" => self.hello(arguments)?,
             "memsample" => Value::from(process::memory()),
-            "enable_events" | "disable_events" => {
+            "enable_events" => {
                 arguments.only(&[])?;
-                json!({"error": NO_EVENTS})
+                self.switch_events(true)
             }
-            "heartbeat" => Value::Null,
+            "disable_events" => {
+                arguments.only(&[])?;
+                self.switch_events(false)
+            }
+            "heartbeat" => {
+                log::debug!("Heartbeat requested by remote.");
+                return Ok(Answer::Heartbeat);
+            }
             "election" => {
                 arguments.require(&["id", "topic"])?;
                 Value::Null
@@ -89,6 +95,15 @@ impl Control {
             unknown => return Err(TaskException::builtin("KeyError", unknown)),
         };
         Ok(Answer::Value(value))
+    }
+
+    fn switch_events(&self, on: bool) -> Value {
+        let switched = if on { "enabled" } else { "disabled" };
+        if self.events.switch(on) {
+            log::info!("Events of group {{task}} {switched} by remote.");
+            return ok(&format!("task events {switched}"));
+        }
+        ok(&format!("task events already {switched}"))
     }
 
     fn stop(&self, arguments: &Arguments<'_>) {

@@ -77,7 +77,7 @@ impl Control {
     ) -> Result<Answer, TaskException> {
         let signal = signal_number(signal)?;
         let idle = self.state.revoke(ids);
-        let terminated = self.state.terminate(ids);
+        let terminated = self.state.terminate(ids, signal);
         for id in &terminated {
             log::info!("Terminating {} ({signal})", shown(id));
         }
@@ -106,7 +106,11 @@ impl Control {
 
     async fn mark_one(&self, id: &str) -> Result<(), Error> {
         let backend = self.app.backend();
-        let stored = backend.get(id).await?.map(|meta| meta.status);
+        let stored = match backend.get(id).await {
+            // Nowhere to mark it.
+            Err(Error::NoResultBackend) => return Ok(()),
+            stored => stored?.map(|meta| meta.status),
+        };
         let is_idle = stored.is_none_or(|state| {
             matches!(
                 state,

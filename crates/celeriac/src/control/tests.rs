@@ -30,10 +30,11 @@ impl Handler for Late {
 }
 
 fn control_with(settings: Settings) -> Control {
-    let state = WorkerState::load(&settings).expect("no state file");
     let app = App::builder("proj", settings).handler(Late).build();
     let app = app.expect("the URLs are right");
+    let state = WorkerState::load(app.settings(), app.lamport().clone()).expect("no state file");
     Control {
+        events: Events::new("w1@host".to_owned(), state.clone(), false),
         rates: RateLimits::of(&app),
         app,
         state,
@@ -65,6 +66,7 @@ fn ask(control: &Control, method: &str, arguments: &Value) -> Value {
     match control.dispatch(&request) {
         Answer::Value(value) => value,
         Answer::Revoked(revoked) => revoked.answer,
+        Answer::Heartbeat => Value::Null,
         Answer::NoReply => panic!("{method} is not answered"),
     }
 }
@@ -297,7 +299,11 @@ fn failing_calls() -> Vec<(&'static str, Value, &'static str)> {
             json!({}),
             "ValueError('Pool restarts not enabled')",
         ),
-        ("enable_events", json!({}), "event dispatcher unavailable"),
+        (
+            "enable_events",
+            json!({"x": 1}),
+            "TypeError(\"enable_events() got an unexpected keyword argument 'x'\")",
+        ),
     ]
 }
 

@@ -6,6 +6,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
+use super::panics::Witness;
 use crate::context::Context;
 use crate::handler::Outcome;
 use crate::log_lines;
@@ -33,8 +34,9 @@ where
         context.cancelled().clone()
     });
     let name = log_lines::process_name();
-    let thread =
-        tokio::task::spawn_blocking(move || log_lines::in_process_sync(name, || work(cancelled)));
+    let witness = Witness::current();
+    let work = move || witness.sync_scope(|| work(cancelled));
+    let thread = tokio::task::spawn_blocking(move || log_lines::in_process_sync(name, work));
     thread.await.map_err(unwound)
 }
 
@@ -47,7 +49,8 @@ pub(crate) async fn on_own_thread(
     let name = log_lines::process_name();
     let cancelled = context.cancelled().clone();
     let place = context.threads().place().await;
-    let run = log_lines::in_process(name, context.scope(future));
+    let run = Witness::current().scope(context.scope(future));
+    let run = log_lines::in_process(name, run);
     let thread = tokio::task::spawn_blocking(move || {
         // Given up when the thread ends, which may be long after the run was given up.
         let _place = place;

@@ -108,6 +108,7 @@ impl Executor {
             End::Outcome(outcome) => self.settle(request, outcome, runtime).await,
             End::TimedOut(limit) => self.timed_out(request, &limit).await,
             End::GivenUp if self.cold.is_cancelled() => {
+                self.events.cancelled(request.event_id());
                 self.requeue(&mut request, QueueEnd::Front).await;
             }
             // Another worker owns the message now; whatever we would say is wrong (promise M2).

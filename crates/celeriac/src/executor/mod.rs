@@ -7,19 +7,19 @@
 //! - `time_limit`: which limits hold, and waiting for them.
 //! - `record`: writing down where a task stands.
 //! - `settle`: the order in which the end of a task takes effect (promise M6), the one place.
-//! - `blocking`: CPU work off the async threads.
+//! - `blocking`: CPU work off the async threads. `panics`: a panic is a FAILURE.
 //!
 //! Counterpart: `celery/worker/request.py` and `celery/app/trace.py::build_tracer` @ 5.7.0.
 
 mod blocking;
 mod ending;
+mod panics;
 mod record;
 mod request;
 mod retry;
 mod settle;
 mod time_limit;
 
-use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -43,6 +43,7 @@ use time_limit::{Exceeded, Limit, TimeLimits};
 use crate::app::App;
 use crate::backoff::Patience;
 use crate::consumer::held::Held;
+use crate::events::Events;
 use crate::handler::{Invocation, Outcome};
 use crate::log_lines;
 use crate::state::{TaskLimits, WorkerState};
@@ -56,6 +57,7 @@ pub(crate) type Ready = Arc<Mutex<mpsc::Receiver<Request>>>;
 #[derive(Debug, Clone)]
 pub(crate) struct Executor {
     pub(crate) app: App,
+    pub(crate) events: Events,
     pub(crate) held: Held,
     pub(crate) hostname: String,
     /// Done when no further request is to be started.
@@ -124,7 +126,7 @@ impl Executor {
         match log_lines::in_process(Arc::clone(name), work).await {
             Ok(done) => Some(done),
             Err(panic) => {
-                traces.subject().internal_error(&panic_text(&*panic));
+                traces.subject().internal_error(&panics::text(&*panic));
                 self.held.let_go(traces.tag());
                 None
             }
@@ -258,6 +260,7 @@ impl Executor {
     }
 
     async fn begin(&self, request: &mut Request) -> End {
+        self.events.started(request.event_id());
         if request.tracks_started() {
             let meta = json!({"pid": std::process::id(), "hostname": self.hostname});
             let children = Value::Array(Vec::new());
@@ -284,11 +287,13 @@ impl Executor {
         let changed = self.state.time_limits(context.task_name());
         let limits = TimeLimits::new(request, self.limits, changed);
         let is_limited = limits.are_any();
-        let run = AssertUnwindSafe(handler.run(invocation)).catch_unwind();
+        let say =
+            |limit: &Limit| settle::main_process(|| request.subject().exceeded_soft(&limit.shown));
+        let run = panics::caught(context.task_name(), handler.run(invocation));
         tokio::select! {
             biased;
-            outcome = context.clone().scope(run) => End::Outcome(outcome.unwrap_or_else(|panic| panicked(&*panic))),
-            exceeded = limits.exceeded(&context, |limit| request.subject().exceeded_soft(&limit.shown)), if is_limited => {
+            outcome = context.clone().scope(run) => End::Outcome(outcome),
+            exceeded = limits.exceeded(&context, say), if is_limited => {
                 context.cancelled().cancel();
                 match exceeded {
                     Exceeded::Soft => End::Outcome(Outcome::failure(TaskException::soft_time_limit_exceeded())),
@@ -303,19 +308,4 @@ impl Executor {
             () = context.cancelled().cancelled() => End::GivenUp,
         }
     }
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> String {
-    panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "no text".to_owned())
-}
-
-/// A panic is a FAILURE, and the worker lives.
-fn panicked(panic: &(dyn Any + Send)) -> Outcome {
-    let text = panic_text(panic);
-    let exception = TaskException::builtin("RuntimeError", format!("the task panicked: {text}"));
-    Outcome::failure(exception)
 }

@@ -41,7 +41,7 @@ impl Executor {
         &self,
         request: &Request,
         exception: &Value,
-        traceback: &str,
+        traceback: Option<&str>,
     ) -> bool {
         if !Self::is_stored(request, &State::Failure) {
             return true;
@@ -53,7 +53,7 @@ impl Executor {
                 continue;
             };
             let mut meta = TaskMeta::new(id, State::Failure, exception.clone());
-            meta.traceback = Some(traceback.to_owned());
+            meta.traceback = traceback.map(ToOwned::to_owned);
             meta.date_done = Some(timestamp::isoformat(clock::now()));
             let option = |key: &str| signature.options.get(key).and_then(Value::as_str);
             meta.group_id = option("group_id").map(ToOwned::to_owned);

@@ -162,6 +162,17 @@ impl Request {
         self.tracked.as_ref().is_some_and(Tracked::end)
     }
 
+    /// The id under which monitors hear of it; `None`: its task sends no events.
+    pub(crate) fn event_id(&self) -> Option<&str> {
+        let sends = self.options().send_events;
+        sends.then_some(self.message().headers.id.as_str())
+    }
+
+    /// The signal that remote control has named for its end.
+    pub(crate) fn signal(&self) -> Option<i64> {
+        self.tracked.as_ref().and_then(Tracked::signal)
+    }
+
     pub(crate) fn with_permit(mut self, permit: Option<OwnedSemaphorePermit>) -> Self {
         self.permit = permit;
         self

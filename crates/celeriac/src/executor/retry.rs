@@ -16,7 +16,8 @@ use super::time_limit::seconds;
 use super::{Executor, Request};
 use crate::canvas::FollowUp;
 use crate::clock;
-use crate::handler::{DEFAULT_BACKOFF_MAX, MaxRetries, Retry, TaskOptions};
+use crate::handler::{DEFAULT_BACKOFF_MAX, ExceptionKind, MaxRetries, Retry, TaskOptions};
+use crate::traceback;
 
 impl Executor {
     /// Sends the message again under the same id, before this delivery is acknowledged.
@@ -40,6 +41,8 @@ impl Executor {
         if !retry.is_uncounted {
             message.headers.retries = count;
         }
+        // Celery writes a retry as the task is written when it is sent, however this message came.
+        self.app.write_as_told(&mut message, None, None);
         let queue = retry.queue.unwrap_or_else(|| request.queue().to_owned());
         // Celery counts the message of a retry among the task's children.
         let follow_ups = vec![FollowUp::alone(message, queue)];
@@ -47,17 +50,18 @@ impl Executor {
         if !self.send_all(follow_ups).await {
             return self.give_back(request).await;
         }
-        let cause = retry.exception.as_ref();
-        let value = cause.map_or(Value::Null, TaskException::to_value);
-        let traceback = cause.map(super::settle::one_line);
-        let traceback = traceback.as_deref();
-        self.store(&request, State::Retry, value, traceback, children)
-            .await;
         let when = match retry.eta {
             Some(eta) => format!("at {}", timestamp::isoformat(eta)),
             None => format!("in {}s", repr::repr_value(&seconds(countdown))),
         };
+        let cause = retry.exception.as_ref();
+        let value = cause.map_or(Value::Null, TaskException::to_value);
+        let traceback = traceback::of_retry(&when, cause);
+        self.store(&request, State::Retry, value, Some(&traceback), children)
+            .await;
         request.subject().retried(&when, cause);
+        let id = request.event_id();
+        self.events.retried(id, cause, Some(&traceback));
         self.ack(&mut request).await;
     }
 }
@@ -68,8 +72,7 @@ pub(super) fn automatic(
     exception: &TaskException,
     retries: u64,
 ) -> Option<Retry> {
-    let is_any =
-        |kinds: &[crate::handler::ExceptionKind]| kinds.iter().any(|kind| kind.includes(exception));
+    let is_any = |kinds: &[ExceptionKind]| kinds.iter().any(|kind| kind.includes(exception));
     if !is_any(&options.autoretry_for) || is_any(&options.dont_autoretry_for) {
         return None;
     }

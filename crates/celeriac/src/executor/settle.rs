@@ -21,6 +21,7 @@ use crate::canvas::{self, FollowUp};
 use crate::failpoint::failpoint;
 use crate::handler::Outcome;
 use crate::log_lines;
+use crate::traceback::one_line;
 use crate::transport::QueueEnd;
 
 impl Executor {
@@ -63,6 +64,7 @@ impl Executor {
             return self.give_back(request).await;
         }
         request.subject().succeeded(runtime, &value);
+        self.events.succeeded(request.event_id(), &value, runtime);
         self.ack(&mut request).await;
     }
 
@@ -73,7 +75,8 @@ impl Executor {
         traceback: Option<String>,
     ) {
         let traceback = traceback.unwrap_or_else(|| one_line(&exception));
-        if !self.record_failure(&request, &exception, &traceback).await {
+        let recorded = self.record_failure(&request, &exception, Some(&traceback));
+        if !recorded.await {
             return self.give_back(request).await;
         }
         let throws = &request.task().options.throws;
@@ -81,7 +84,12 @@ impl Executor {
         request
             .subject()
             .failed(&exception, &traceback, is_expected);
-        // Celery refuses the message where `acks_on_failure` is false; on Redis it is gone either way.
+        let id = request.event_id();
+        // Celery refuses the message where `acks_on_failure` is false, and says so; on Redis it is gone either way.
+        if request.delivery().is_some() && !request.options().acks_on_failure {
+            self.events.rejected(id, false);
+        }
+        self.events.failed(id, &exception, &traceback);
         self.ack(&mut request).await;
     }
 
@@ -90,14 +98,14 @@ impl Executor {
         &self,
         request: &Request,
         exception: &TaskException,
-        traceback: &str,
+        traceback: Option<&str>,
     ) -> bool {
         let follow_ups = canvas::after_failure(&self.app, request.message());
         // The errbacks are sent after the result is stored, so they are no children, as in Celery.
         let children = children(request, &[]);
         let value = exception.to_value();
         let failed = State::Failure;
-        self.store(request, failed, value.clone(), Some(traceback), children)
+        self.store(request, failed, value.clone(), traceback, children)
             .await
             && self.fail_chain(request, &value, traceback).await
             && self.send_all(follow_ups).await
@@ -112,15 +120,17 @@ impl Executor {
             return request.subject().lost();
         }
         let exception = TaskException::time_limit_exceeded(limit.shown.clone());
-        let traceback = one_line(&exception);
-        if !self.record_failure(&request, &exception, &traceback).await {
+        // Celery has no traceback of a task that it has ended.
+        if !self.record_failure(&request, &exception, None).await {
             return self.give_back(request).await;
         }
-        request.subject().exceeded_hard(&limit.shown);
+        main_process(|| request.subject().exceeded_hard(&limit.shown));
+        let id = request.event_id();
+        self.events.failed(id, &exception, "");
         if request.options().acks_on_timeout {
             self.ack(&mut request).await;
-        } else {
-            self.requeue(&mut request, QueueEnd::Back).await;
+        } else if self.requeue(&mut request, QueueEnd::Back).await {
+            self.events.rejected(request.event_id(), true);
         }
     }
 
@@ -154,23 +164,31 @@ impl Executor {
     async fn reject(&self, mut request: Request, reason: &str, requeue: bool) {
         request.subject().rejected(reason, requeue);
         if requeue {
-            self.requeue(&mut request, QueueEnd::Back).await;
+            if self.requeue(&mut request, QueueEnd::Back).await {
+                self.events.rejected(request.event_id(), true);
+            }
             return;
         }
-        let value = TaskException::reject(Value::from(reason), false).to_value();
+        let exception = TaskException::reject(Value::from(reason), false);
+        let value = exception.to_value();
         let children = Value::Array(Vec::new());
         let is_stored = self.store(&request, State::Failure, value, None, children);
         if !is_stored.await {
             return self.give_back(request).await;
+        }
+        let id = request.event_id();
+        self.events.failed(id, &exception, &one_line(&exception));
+        if request.delivery().is_some() {
+            self.events.rejected(id, false);
         }
         self.ack(&mut request).await;
     }
 
     /// A task that must not run any more: its time has passed, or it was revoked.
     pub(super) async fn discard(&self, request: Request, reason: &str) {
-        // Before a task has a slot, Celery's main process speaks of it.
-        let subject = request.subject();
-        log_lines::in_process_sync(log_lines::MAIN_PROCESS.to_owned(), || subject.discarded());
+        main_process(|| request.subject().discarded());
+        let id = request.event_id();
+        self.events.revoked(id, reason == "expired");
         self.store_revoked(request, reason).await;
     }
 
@@ -183,6 +201,8 @@ impl Executor {
             return request.subject().lost();
         }
         request.subject().terminated();
+        let id = request.event_id();
+        self.events.terminated(id, request.signal());
         self.store_revoked(request, "terminated").await;
     }
 
@@ -257,6 +277,11 @@ impl Executor {
     }
 }
 
+/// Says what Celery's main process says: of a task that has no slot yet, or has it no more.
+pub(super) fn main_process(say: impl FnOnce()) {
+    log_lines::in_process_sync(log_lines::MAIN_PROCESS.to_owned(), say);
+}
+
 /// What the task has sent, and what follows it: `[[id, parent], null]` each, and for a group its members
 /// instead of the null.
 pub(super) fn children(request: &Request, follow_ups: &[FollowUp]) -> Value {
@@ -272,12 +297,4 @@ pub(super) fn children(request: &Request, follow_ups: &[FollowUp]) -> Value {
         }
     }
     Value::Array(children)
-}
-
-/// Stands for the traceback that a Rust task does not have.
-pub(super) fn one_line(exception: &TaskException) -> String {
-    let module = exception.exc_module.as_deref();
-    let module = module.filter(|module| *module != "builtins");
-    let prefix = module.map_or_else(String::new, |module| format!("{module}."));
-    format!("{prefix}{}: {}\n", exception.exc_type, exception.display())
 }

@@ -53,10 +53,10 @@ impl TimeLimits {
         Self {
             soft: written(message.soft.as_ref(), message.soft_duration())
                 .or_else(|| set(of_task.soft))
-                .or_else(|| set(of_worker.soft)),
+                .or_else(|| typed(of_worker.soft)),
             hard: written(message.hard.as_ref(), message.hard_duration())
                 .or_else(|| set(of_task.hard))
-                .or_else(|| set(of_worker.hard)),
+                .or_else(|| typed(of_worker.hard)),
         }
     }
 
@@ -109,6 +109,13 @@ fn set(after: Option<Duration>) -> Option<Limit> {
         after,
         shown: seconds(after),
     })
+}
+
+/// Celery's command line makes a float of it.
+fn typed(after: Option<Duration>) -> Option<Limit> {
+    let limit = set(after)?;
+    let shown = json!(limit.after.as_secs_f64());
+    Some(Limit { shown, ..limit })
 }
 
 /// Seconds as Python would print them: `10`, or `1.5`.

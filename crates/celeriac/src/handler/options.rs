@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use celeriac_protocol::{Compression, Serializer};
+
 use super::{ExceptionKind, RateLimit};
 use crate::app::Settings;
 
@@ -106,6 +108,10 @@ pub struct TaskOptions {
     pub priority: Option<u8>,
     /// When it is sent: its queue (`task_default_queue`).
     pub queue: Option<String>,
+    /// When it is sent, or retried: how its body is written (`task_serializer`).
+    pub serializer: Option<Serializer>,
+    /// When it is sent, or retried: how its body is compressed (`task_compression`).
+    pub compression: Option<Compression>,
 }
 
 /// What holds for a task in this app.

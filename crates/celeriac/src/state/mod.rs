@@ -17,7 +17,6 @@ mod revoked;
 mod statedb;
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -36,6 +35,7 @@ pub use statedb::StateDbError;
 pub(crate) use statedb::keep;
 
 use crate::app::Settings;
+use crate::lamport::LamportClock;
 
 /// Longest id that is remembered as revoked, in bytes; Celery's own have 36.
 pub(crate) const MAX_ID_BYTES: usize = 1024;
@@ -53,7 +53,7 @@ struct Inner {
     time_limits: LimitTable,
     /// Rings when something was revoked.
     changed: Notify,
-    clock: AtomicU64,
+    clock: LamportClock,
     started: Instant,
     statedb: Option<PathBuf>,
 }
@@ -75,14 +75,15 @@ impl WorkerState {
     ///
     /// # Errors
     /// The file cannot be read, or a limit in the environment is no number.
-    pub(crate) fn load(settings: &Settings) -> Result<Self, StateError> {
+    pub(crate) fn load(settings: &Settings, clock: LamportClock) -> Result<Self, StateError> {
         let limits = Limits::from_environment()?;
         let statedb = settings.worker_state_db.as_ref().map(PathBuf::from);
         let saved = match &statedb {
             Some(path) => statedb::load(path)?,
             None => Saved::default(),
         };
-        let state = Self::new(limits, saved.clock, statedb);
+        clock.catch_up(saved.clock);
+        let state = Self::new(limits, clock, statedb);
         state.revoke(&saved.revoked);
         if let Some(path) = &state.inner.statedb {
             // Whether it can be written shows now, not when it is needed.
@@ -91,14 +92,14 @@ impl WorkerState {
         Ok(state)
     }
 
-    fn new(limits: Limits, clock: u64, statedb: Option<PathBuf>) -> Self {
+    fn new(limits: Limits, clock: LamportClock, statedb: Option<PathBuf>) -> Self {
         Self {
             inner: Arc::new(Inner {
                 requests: Mutex::default(),
                 revoked: Mutex::new(LimitedSet::new(limits)),
                 time_limits: LimitTable::default(),
                 changed: Notify::new(),
-                clock: AtomicU64::new(clock),
+                clock,
                 started: Instant::now(),
                 statedb,
             }),
@@ -138,10 +139,12 @@ impl WorkerState {
     }
 
     /// Ends the runs of these ids. Returns those that are in our hands, running or not.
-    pub(crate) fn terminate(&self, ids: &[String]) -> Vec<String> {
+    pub(crate) fn terminate(&self, ids: &[String], signal: i64) -> Vec<String> {
         let mut requests = self.requests();
         let mut runs = Vec::new();
-        let known = ids.iter().filter(|id| requests.terminate(id, &mut runs));
+        let known = ids
+            .iter()
+            .filter(|id| requests.terminate(id, signal, &mut runs));
         let known = known.cloned().collect();
         drop(requests);
         for run in runs {
@@ -180,14 +183,19 @@ impl WorkerState {
         self.requests().totals()
     }
 
+    /// How many requests run, and how many were started so far.
+    pub(crate) fn activity(&self) -> (usize, u64) {
+        self.requests().activity()
+    }
+
     /// The logical clock (Lamport's), one further.
     pub(crate) fn forward_clock(&self) -> u64 {
-        self.inner.clock.fetch_add(1, Ordering::Relaxed) + 1
+        self.inner.clock.forward()
     }
 
     /// The logical clock as it stands.
     pub(crate) fn clock(&self) -> u64 {
-        self.inner.clock.load(Ordering::Relaxed)
+        self.inner.clock.value()
     }
 
     /// Whole seconds since the worker has started.

@@ -45,8 +45,8 @@ struct Entry {
     run: Option<(Instant, usize)>,
     /// It must not be started. Kept here too, because the set of revoked ids forgets after a while.
     is_revoked: bool,
-    /// Its run was ended by remote control.
-    is_terminated: bool,
+    /// Its run was ended by remote control, with this signal.
+    terminated: Option<i64>,
     /// Its run is over; it is being settled.
     has_ended: bool,
 }
@@ -57,6 +57,10 @@ pub(super) struct Requests {
     entries: BTreeMap<u64, Entry>,
     by_id: HashMap<String, Vec<u64>>,
     next: u64,
+    /// How many run.
+    active: usize,
+    /// How many were started so far.
+    processed: u64,
     totals: Vec<Total>,
     total_index: HashMap<String, usize>,
 }
@@ -96,7 +100,7 @@ impl Requests {
             cancel,
             run: None,
             is_revoked: false,
-            is_terminated: false,
+            terminated: None,
             has_ended: false,
         };
         self.entries.insert(number, entry);
@@ -108,6 +112,9 @@ impl Requests {
         let Some(entry) = self.entries.remove(&number) else {
             return;
         };
+        if entry.is_running() {
+            self.active -= 1;
+        }
         let id = &entry.shown.message.headers.id;
         if let Some(numbers) = self.by_id.get_mut(id) {
             numbers.retain(|other| *other != number);
@@ -128,10 +135,15 @@ impl Requests {
     }
 
     /// Collects the runs of this id to end; `true` when there is any request of it.
-    pub(super) fn terminate(&mut self, id: &str, runs: &mut Vec<CancellationToken>) -> bool {
+    pub(super) fn terminate(
+        &mut self,
+        id: &str,
+        signal: i64,
+        runs: &mut Vec<CancellationToken>,
+    ) -> bool {
         self.each(id, |entry| {
             if entry.is_running() {
-                entry.is_terminated = true;
+                entry.terminated = Some(signal);
                 runs.push(entry.cancel.clone());
             }
         });
@@ -157,8 +169,14 @@ impl Requests {
             .collect()
     }
 
+    pub(super) fn activity(&self) -> (usize, u64) {
+        (self.active, self.processed)
+    }
+
     /// The tasks that are counted are the registered ones, so there are not many.
     fn count(&mut self, task: &str) -> usize {
+        self.active += 1;
+        self.processed += 1;
         let index = match self.total_index.get(task) {
             Some(index) => *index,
             None => {
@@ -258,8 +276,12 @@ impl Tracked {
         let Some(entry) = requests.entries.get_mut(&self.number) else {
             return false;
         };
+        let (was_running, terminated) = (entry.is_running(), entry.terminated);
         entry.has_ended = true;
-        let (is_terminated, run) = (entry.is_terminated, entry.run);
+        let run = entry.run;
+        if was_running {
+            requests.active -= 1;
+        }
         if let Some((started, kind)) = run
             && let Some(total) = requests.totals.get_mut(kind)
         {
@@ -270,7 +292,12 @@ impl Tracked {
                 _ => 0,
             };
         }
-        is_terminated
+        terminated.is_some()
+    }
+
+    /// The signal that remote control has named for its end.
+    pub(crate) fn signal(&self) -> Option<i64> {
+        self.change(|entry| entry.terminated).flatten()
     }
 
     fn change<R>(&self, change: impl FnOnce(&mut Entry) -> R) -> Option<R> {

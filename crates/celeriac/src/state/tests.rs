@@ -5,7 +5,7 @@ use crate::clock;
 use celeriac_protocol::compose::TaskCall;
 
 fn state() -> WorkerState {
-    WorkerState::new(Limits::default(), 0, None)
+    WorkerState::new(Limits::default(), LamportClock::default(), None)
 }
 
 fn track(state: &WorkerState, id: &str) -> (Tracked, CancellationToken) {
@@ -28,12 +28,15 @@ fn a_request_is_seen_where_it_is_until_it_is_dropped() {
     request.schedule(eta);
     assert_eq!(stage(), Some(Stage::Scheduled(eta)));
     request.reserve();
+    assert_eq!(state.activity(), (0, 0));
     assert!(request.start());
+    assert_eq!(state.activity(), (1, 1));
     assert!(matches!(stage(), Some(Stage::Active(_))));
     assert!(!state.held()[0].is_acknowledged);
     request.acknowledge();
     assert!(state.held()[0].is_acknowledged);
     drop(request);
+    assert_eq!(state.activity(), (0, 1));
     assert!(state.held().is_empty() && state.held_by_id(&ids(&["a"])).is_empty());
     assert_eq!(state.totals(), [("proj.add".to_owned(), 1)]);
 }
@@ -57,9 +60,17 @@ fn what_runs_goes_on_unless_it_is_terminated() {
     assert!(running.start());
     assert!(state.revoke(&ids(&["a"])).is_empty(), "it runs");
     assert!(!cancel.is_cancelled());
-    assert_eq!(state.terminate(&ids(&["a", "x"])), ids(&["a"]));
+    assert_eq!(state.terminate(&ids(&["a", "x"]), 15), ids(&["a"]));
     assert!(cancel.is_cancelled() && !twin_cancel.is_cancelled());
+    assert_eq!((running.signal(), twin.signal()), (Some(15), None));
     assert!(running.end() && !twin.end());
+    assert_eq!(
+        state.activity(),
+        (0, 1),
+        "and dropping changes nothing any more"
+    );
+    drop(running);
+    assert_eq!(state.activity(), (0, 1));
     assert!(!twin.start());
 }
 
@@ -69,7 +80,7 @@ fn what_has_ended_cannot_be_terminated_any_more() {
     let (ended, cancel) = track(&state, "a");
     assert!(ended.start() && !ended.end());
     assert_eq!(
-        state.terminate(&ids(&["a"])),
+        state.terminate(&ids(&["a"]), 9),
         ids(&["a"]),
         "still in our hands"
     );
@@ -78,7 +89,9 @@ fn what_has_ended_cannot_be_terminated_any_more() {
 
 #[test]
 fn the_clock_only_goes_forward() {
-    let state = WorkerState::new(Limits::default(), 7, None);
+    let clock = LamportClock::default();
+    clock.catch_up(7);
+    let state = WorkerState::new(Limits::default(), clock, None);
     assert_eq!(
         (state.forward_clock(), state.forward_clock(), state.clock()),
         (8, 9, 9)

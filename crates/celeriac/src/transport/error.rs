@@ -27,12 +27,15 @@ pub enum Error {
         /// The server's words.
         reply: String,
     },
+    /// A result was asked for, and the app has no `result_backend`. Permanent; Celery's words.
+    #[error("No result backend is configured.\nPlease see the documentation for more information.")]
+    NoResultBackend,
 }
 
 impl Error {
     /// Waiting can help; nothing was lost.
     pub fn is_transient(&self) -> bool {
-        !matches!(self, Self::Url { .. })
+        !matches!(self, Self::Url { .. } | Self::NoResultBackend)
     }
 
     /// The connection is at fault, as opposed to one command.
@@ -47,7 +50,7 @@ impl Error {
             Self::Reply { reply } => ["READONLY", "LOADING", "MASTERDOWN", "UNBLOCKED"]
                 .iter()
                 .any(|code| reply.starts_with(code)),
-            Self::Url { .. } => false,
+            Self::Url { .. } | Self::NoResultBackend => false,
         }
     }
 }

@@ -22,6 +22,13 @@ pub trait Fanout: Send + Sync + std::fmt::Debug {
     /// The broker is away or refuses.
     async fn unsubscribe(&self, node: &str) -> Result<(), Error>;
 
+    /// Publishes to whoever listens to a fanout exchange at this moment, such as for events.
+    ///
+    /// # Errors
+    /// The broker is away or refuses.
+    async fn publish(&self, exchange: &str, routing_key: &str, envelope: &str)
+    -> Result<(), Error>;
+
     /// Puts a reply into the queue of whoever has asked. `false`: the name is not that of a queue that was
     /// bound for replies, and nothing was written.
     ///

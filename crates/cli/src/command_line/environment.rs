@@ -4,14 +4,16 @@
 
 use std::env;
 
-use clap::Command;
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, Command};
 
-/// Lets each option of `command` that has a value be set by its variable. An empty variable is not set,
+/// Lets each option of `command` be set by its variable; a flag by `true`, `1`, `yes` and the like. An empty variable is not set,
 /// as in click.
 pub(super) fn with_variables(command: Command) -> Command {
     let name = command.get_name().to_ascii_uppercase();
     command.mut_args(|arg| {
-        if !arg.get_action().takes_values() || arg.is_positional() {
+        let is_flag = matches!(arg.get_action(), ArgAction::SetTrue);
+        if !(is_flag || arg.get_action().takes_values()) || arg.is_positional() {
             return arg;
         }
         let variable = format!(
@@ -19,7 +21,14 @@ pub(super) fn with_variables(command: Command) -> Command {
             arg.get_id().as_str().to_ascii_uppercase()
         );
         match env::var_os(&variable) {
-            Some(value) if !value.is_empty() => arg.env(variable).hide_env(true),
+            Some(value) if !value.is_empty() => {
+                let arg = arg.env(variable).hide_env(true);
+                match is_flag {
+                    // yes, no, on, off, 1, 0 and the like, as click.
+                    true => arg.value_parser(BoolishValueParser::new()),
+                    false => arg,
+                }
+            }
             _ => arg,
         }
     })

@@ -14,7 +14,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use crate::exit::ExitStatus;
 use crate::logging;
 use crate::program::Program;
-use crate::{call, dead_letter, worker};
+use crate::{call, dead_letter, result, worker};
 
 use super::environment;
 
@@ -94,6 +94,10 @@ pub(crate) fn command_line(program: &Program) -> Command {
         .subcommand(with_examples(
             program,
             environment::with_variables(call::clap()),
+        ))
+        .subcommand(with_examples(
+            program,
+            environment::with_variables(result::clap()),
         ))
         .subcommand(with_examples(program, dead_letter::clap()))
         .subcommands(own)

@@ -39,6 +39,8 @@ pub(super) struct Banner<'a> {
     pub(super) results: &'a str,
     /// How many tasks at once, and what runs them.
     pub(super) concurrency: &'a str,
+    /// Whether monitors are told of tasks.
+    pub(super) task_events: bool,
     /// The queues' names.
     pub(super) queues: &'a [String],
     /// The tasks' names, where they are to be listed.
@@ -65,6 +67,10 @@ impl Banner<'_> {
 
     fn lines(&self) -> Vec<String> {
         let at = self.at.format("%Y-%m-%d %H:%M:%S");
+        let events = match self.task_events {
+            true => "ON",
+            false => "OFF (enable -E to monitor tasks in this worker)",
+        };
         let mut lines = vec![
             format!("{} v{}", self.node, self.version),
             String::new(),
@@ -75,7 +81,7 @@ impl Banner<'_> {
             format!(".> transport:   {}", self.transport),
             format!(".> results:     {}", self.results),
             format!(".> concurrency: {}", self.concurrency),
-            ".> task events: OFF".to_owned(),
+            format!(".> task events: {events}"),
             String::new(),
             "[queues]".to_owned(),
         ];
@@ -112,10 +118,11 @@ mod tests {
             transport: "redis://:**@127.0.0.1:16499/0",
             results: "redis://:**@127.0.0.1:16499/1",
             concurrency: "1 (prefork)",
+            task_events: false,
             queues: &queues,
             tasks: Some(&tasks),
         };
-        // What Celery 5.7.0 printed on 127.0.0.1, but for the platform, the address of the app, and events.
+        // What Celery 5.7.0 printed on 127.0.0.1, but for the platform and the address of the app.
         let expected = "\u{20}
  -------------- w1@lab v5.7.0 (collider)
 --- ***** -----\u{20}
@@ -126,7 +133,7 @@ mod tests {
 - ** ---------- .> transport:   redis://:**@127.0.0.1:16499/0
 - ** ---------- .> results:     redis://:**@127.0.0.1:16499/1
 - *** --- * --- .> concurrency: 1 (prefork)
--- ******* ---- .> task events: OFF
+-- ******* ---- .> task events: OFF (enable -E to monitor tasks in this worker)
 --- ***** -----\u{20}
  -------------- [queues]
                 .> celery           exchange=celery(direct) key=celery

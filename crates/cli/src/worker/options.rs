@@ -27,7 +27,7 @@ Examples:
 
 Signals: TERM finishes what runs and stops; QUIT gives everything back and stops;
 Ctrl+C is TERM the first time and QUIT the second.
-Every option with a value can also be set as CELERY_WORKER_<OPTION>.";
+Every option can also be set as CELERY_WORKER_<OPTION>.";
 
 /// The command's options.
 pub(crate) fn clap() -> Command {
@@ -50,7 +50,7 @@ pub(crate) fn clap() -> Command {
                 .help("Messages taken ahead for each task that can run; 0: no limit")
                 .help_heading("Worker Options")
                 .allow_negative_numbers(true)
-                .value_parser(parse_multiplier),
+                .value_parser(parse_count),
         )
         .arg(
             Arg::new("pidfile")
@@ -76,11 +76,12 @@ pub(crate) fn clap() -> Command {
         )
         .args(pool_options())
         .args(queue_options())
+        .args(heartbeat_options())
         .args(options_that_are_so_anyway());
     logging::add_options(command, "WARNING")
 }
 
-fn pool_options() -> [Arg; 4] {
+fn pool_options() -> [Arg; 5] {
     [
         Arg::new("concurrency")
             .short('c')
@@ -97,6 +98,13 @@ fn pool_options() -> [Arg; 4] {
             .help("Celery's names; solo: one task at a time; else there is one pool, of async tasks and threads")
             .help_heading("Pool Options")
             .value_parser(parse_pool),
+        Arg::new("task_events")
+            .short('E')
+            .long("task-events")
+            .visible_alias("events")
+            .action(ArgAction::SetTrue)
+            .help("Tell monitors (Flower, celery events) what happens to the tasks")
+            .help_heading("Pool Options"),
         time_limit("time_limit", "time-limit", "End a task after so many seconds"),
         time_limit(
             "soft_time_limit",
@@ -134,7 +142,24 @@ fn queue_options() -> [Arg; 2] {
     ]
 }
 
-fn options_that_are_so_anyway() -> [Arg; 4] {
+fn heartbeat_options() -> [Arg; 2] {
+    [
+        Arg::new("without_heartbeat")
+            .long("without-heartbeat")
+            .action(ArgAction::SetTrue)
+            .help("Do not tell monitors that the worker lives")
+            .help_heading("Features"),
+        Arg::new("heartbeat_interval")
+            .long("heartbeat-interval")
+            .value_name("SECONDS")
+            .help("How often to tell them [default: 2]")
+            .help_heading("Features")
+            .allow_negative_numbers(true)
+            .value_parser(parse_count),
+    ]
+}
+
+fn options_that_are_so_anyway() -> [Arg; 3] {
     let flag = |id: &'static str, long: &'static str| {
         Arg::new(id)
             .long(long)
@@ -152,7 +177,6 @@ fn options_that_are_so_anyway() -> [Arg; 4] {
             .value_parser(|typed: &str| one_of(typed, &["default", "fair"])),
         flag("without_gossip", "without-gossip"),
         flag("without_mingle", "without-mingle"),
-        flag("without_heartbeat", "without-heartbeat"),
     ]
 }
 
@@ -192,7 +216,7 @@ fn parse_concurrency(typed: &str) -> Result<Concurrency, String> {
     }
 }
 
-fn parse_multiplier(typed: &str) -> Result<usize, String> {
+fn parse_count(typed: &str) -> Result<usize, String> {
     match typed.trim().parse::<i64>() {
         Ok(number) => {
             usize::try_from(number).map_err(|_| format!("{typed} is not in the range x>=0."))

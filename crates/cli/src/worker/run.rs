@@ -7,7 +7,7 @@ use std::time::Duration;
 use std::{env, io, process, thread};
 
 use anyhow::Context;
-use celeriac::{App, Settings, Shutdown, Worker, WorkerOptions, clock};
+use celeriac::{App, DEFAULT_HEARTBEAT, Settings, Shutdown, Worker, WorkerOptions, clock};
 use chrono::Local;
 use clap::ArgMatches;
 
@@ -62,6 +62,7 @@ pub(crate) async fn run(
             hostname: node,
             concurrency,
             queues,
+            heartbeat: heartbeat(matches),
             time_limit: matches.get_one::<Duration>("time_limit").copied(),
             soft_time_limit: matches.get_one::<Duration>("soft_time_limit").copied(),
             succession,
@@ -98,6 +99,7 @@ fn apply(matches: &ArgMatches, node: &str, settings: &mut Settings) -> Result<()
         Some(Concurrency::Auto) => settings.worker_concurrency = None,
         Some(Concurrency::Settings) | None => {}
     }
+    settings.worker_send_task_events |= matches.get_flag("task_events");
     if let Some(path) = matches.get_one::<String>("statedb") {
         settings.worker_state_db = Some(path.clone());
     }
@@ -105,6 +107,16 @@ fn apply(matches: &ArgMatches, node: &str, settings: &mut Settings) -> Result<()
         *path = nodename::expand_path(path, node).map_err(ExitError::usage)?;
     }
     Ok(())
+}
+
+/// How often to tell monitors that the worker lives; 0 is the default, as in Celery.
+fn heartbeat(matches: &ArgMatches) -> Option<Duration> {
+    let seconds = matches.get_one::<usize>("heartbeat_interval");
+    let every = seconds.filter(|seconds| **seconds > 0);
+    let every = every.map_or(DEFAULT_HEARTBEAT, |seconds| {
+        Duration::from_secs(*seconds as u64)
+    });
+    (!matches.get_flag("without_heartbeat")).then_some(every)
 }
 
 fn pool(matches: &ArgMatches) -> Option<&str> {
@@ -188,6 +200,7 @@ fn print_banner(
         transport: &app.settings().masked_broker_url(),
         results: &app.settings().masked_result_backend(),
         concurrency: &concurrency,
+        task_events: app.settings().worker_send_task_events,
         queues,
         tasks: tasks.as_deref(),
     };

@@ -38,9 +38,10 @@ fn check_stop(signals: &[Signal], start: Start, lines: &[&str], code: i32) {
 
 #[test]
 fn the_banner_is_on_stdout_and_the_log_on_stderr() {
-    let process = trying(worker(&[
-        "-l", "InFo", "-c", "3", "-P", "prefork", "-Q", "b,a",
-    ]));
+    let process = trying(
+        worker(&["-l", "InFo", "-c", "3", "-P", "prefork", "-Q", "b,a"])
+            .env("CELERY_WORKER_TASK_EVENTS", "yes"),
+    );
     process.signal(Signal::TERM);
     let Ended {
         code,
@@ -53,6 +54,7 @@ fn the_banner_is_on_stdout_and_the_log_on_stderr() {
         "- ** ---------- .> transport:   redis://:**@127.0.0.1:1/0\n",
         "- ** ---------- .> results:     disabled://\n",
         "- *** --- * --- .> concurrency: 3 (tokio, for prefork)\n",
+        ".> task events: ON\n",
         "                .> a                exchange=a(direct) key=a\n                .> b  ",
         "\n[tasks]\n  . adder.add\n",
         "\nworker: Warm shutdown (MainProcess)\n",

@@ -40,12 +40,12 @@ pub(crate) fn shown(toml: &Value) -> String {
     }
 }
 
-fn is_none(toml: &Value) -> bool {
+pub(super) fn is_none(toml: &Value) -> bool {
     toml.as_str()
         .is_some_and(|text| text.eq_ignore_ascii_case("none"))
 }
 
-fn none() -> Value {
+pub(super) fn none() -> Value {
     Value::from("none")
 }
 
@@ -479,6 +479,25 @@ impl Kind for SecondsOrNever {
             return Some(None);
         }
         seconds(toml).map(|duration| (!duration.is_zero()).then_some(duration))
+    }
+
+    fn write(value: &Option<Duration>) -> Value {
+        value.as_ref().map_or_else(none, Seconds::write)
+    }
+}
+
+/// A length of time in seconds, also none; `"none"` leaves it to another setting.
+pub(crate) struct SecondsOrUnset;
+
+impl Kind for SecondsOrUnset {
+    type Value = Option<Duration>;
+    const EXPECTED: &'static str = "a number of seconds, 0 or more, or \"none\"";
+
+    fn read(toml: &Value) -> Option<Option<Duration>> {
+        if is_none(toml) {
+            return Some(None);
+        }
+        seconds(toml).map(Some)
     }
 
     fn write(value: &Option<Duration>) -> Value {

@@ -3,6 +3,7 @@
 //! - `values`: the table of settings; from it come the struct, the defaults, the reading and the
 //!   example file. A setting is added there and nowhere else.
 //! - `kinds`: how one value is written in TOML, and what an error says is expected.
+//! - `serializers`: the kinds of those that name serializers and compressions.
 //! - `sources`: flag > environment > file > default; unknown keys and wrong values.
 //! - `example`: the text of `celeriac.example.toml`.
 //! - `mask`: the one place that hides passwords of URLs.
@@ -14,6 +15,7 @@
 mod example;
 mod kinds;
 mod mask;
+mod serializers;
 mod sources;
 mod values;
 

@@ -11,15 +11,16 @@
 use std::fmt;
 use std::time::Duration;
 
-use celeriac_protocol::Limits;
+use celeriac_protocol::{Accept, Compression, Limits, Serializer};
 use toml::Value;
 
 use super::kinds::{
     BackendUrl, BrokerUrl, Concurrency, Count, FanoutPrefix, FileOrNone, Flag, FlagOrNone, Kind,
     Name, OptionalName, Priority, PrioritySteps, QueueOrder, RateLimitOrNone, Seconds,
-    SecondsOrNever, SecondsOrZero, SentinelLogin, Text, Tries, shown,
+    SecondsOrNever, SecondsOrUnset, SecondsOrZero, SentinelLogin, Text, Tries, shown,
 };
 use super::mask::{mask_broker_url, mask_url};
+use super::serializers::{AcceptedContent, CompressionName, SerializerName};
 use crate::handler::RateLimit;
 
 /// One line of the catalogue.
@@ -161,8 +162,18 @@ settings! {
         task_ignore_result: bool as Flag = false;
         /// Whether failures are stored even where results are ignored.
         task_store_errors_even_if_ignored: bool as Flag = false;
+        /// Whether whoever sends a task tells monitors so, by the event task-sent.
+        task_send_sent_event: bool as Flag = false;
         /// How long results are kept, in seconds; 0 or "none": for ever.
         result_expires: Option<Duration> as SecondsOrNever = Some(Duration::from_secs(24 * 60 * 60));
+        /// How long results of failed tasks are kept, in seconds; "none": as long as others, 0: for ever.
+        result_failure_expires: Option<Duration> as SecondsOrUnset = None;
+        /// The serializer of results: "json", "msgpack" or "yaml"; the same for all clients and workers.
+        result_serializer: Serializer as SerializerName = Serializer::Json;
+        /// How results are compressed: "gzip", "bzip2", "zstd", "brotli", or "none".
+        ///
+        /// A result says itself how it was compressed; Python before Celery 5.7 cannot read one that was.
+        result_compression: Option<Compression> as CompressionName = None;
         /// Whether a result also has the task's name, arguments, worker, retries and queue.
         result_extended: bool as Flag = false;
         /// Whether no rate limits apply.
@@ -171,12 +182,24 @@ settings! {
         ///
         /// For late acknowledgement; asks the result backend for each message that is marked as redelivered.
         worker_deduplicate_successful_tasks: bool as Flag = false;
+        /// The serializers of messages that are run: "json", "msgpack", "yaml".
+        ///
+        /// Others are refused and kept among the dead letters. Pickle is never read: it runs code.
+        accept_content: Accept as AcceptedContent = Accept::JSON;
+        /// The serializer of the messages that are sent, retries among them, unless the call or the task says otherwise.
+        task_serializer: Serializer as SerializerName = Serializer::Json;
+        /// How the bodies of those messages are compressed: "gzip", "bzip2", "zstd", "brotli", or "none".
+        ///
+        /// A Python worker reads zstd and brotli only where their packages are installed.
+        task_compression: Option<Compression> as CompressionName = None;
         /// How many tasks run at the same time; "auto": as many as there are CPUs for this process.
         worker_concurrency: Option<usize> as Concurrency = None;
         /// How many messages a worker takes ahead for each task that it can run; 0: no limit.
         worker_prefetch_multiplier: usize as Count = 4;
         /// How many seconds tasks may go on running after a cold stop was asked for (SIGQUIT, the second Ctrl+C); 0: none.
         worker_soft_shutdown_timeout: Duration as SecondsOrZero = Duration::ZERO;
+        /// Whether the worker tells monitors (Flower, "celery events") what happens to its tasks; the flag -E sets it.
+        worker_send_task_events: bool as Flag = false;
         /// Whether the worker listens to remote control (inspect, control): whoever can publish at the broker can revoke and stop.
         worker_enable_remote_control: bool as Flag = true;
         /// The file in which the revoked ids outlive a restart; "none": they do not.
@@ -258,10 +281,10 @@ impl Settings {
             .map_or_else(|| "disabled://".to_owned(), mask_url)
     }
 
-    /// How much of a message is read.
+    /// How much of a message is read, and in which serializers.
     pub fn message_limits(&self) -> Limits {
         let bytes = self.broker_transport_options.message_max_bytes;
-        Limits::new(bytes, bytes)
+        Limits::new(bytes, bytes).accepting(self.accept_content)
     }
 
     /// The names of the tables among the settings.

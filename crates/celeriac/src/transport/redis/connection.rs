@@ -124,9 +124,15 @@ impl Connection {
         address: &Address,
         pushed: mpsc::Sender<redis::PushInfo>,
     ) -> Result<MultiplexedConnection, Error> {
-        let config = config(RESPONSE_TIMEOUT).set_push_sender(move |push: redis::PushInfo| {
-            pushed.try_send(push).map_err(|_| redis::aio::SendError)
-        });
+        Self::pushing_to(address, move |push| pushed.try_send(push)).await
+    }
+
+    /// As [`Self::pushing`], into whatever takes what is pushed.
+    pub(crate) async fn pushing_to(
+        address: &Address,
+        pushed: impl redis::aio::AsyncPushSender,
+    ) -> Result<MultiplexedConnection, Error> {
+        let config = config(RESPONSE_TIMEOUT).set_push_sender(pushed);
         resp3(address)
             .await?
             .get_multiplexed_async_connection_with_config(&config)
@@ -275,7 +281,7 @@ fn config(response_timeout: Duration) -> AsyncConnectionConfig {
 }
 
 /// Tells a broken connection from an error reply.
-pub(super) fn sort(error: &redis::RedisError) -> Error {
+pub(crate) fn sort(error: &redis::RedisError) -> Error {
     if let Some(code) = error.code() {
         // A transaction that was aborted says why in the reply to one of its commands.
         let replies = error.clone().into_server_errors();

@@ -98,6 +98,20 @@ impl Fanout for RedisTransport {
         self.commands.ask(&remove).await
     }
 
+    async fn publish(
+        &self,
+        exchange: &str,
+        routing_key: &str,
+        envelope: &str,
+    ) -> Result<(), Error> {
+        let channel = self.keys.channel(exchange, self.address.database());
+        let mut publish = redis::cmd("PUBLISH");
+        publish
+            .arg(format!("{channel}/{routing_key}"))
+            .arg(envelope);
+        self.commands.ask(&publish).await
+    }
+
     async fn reply(&self, to: &ReplyTo, envelope: &str) -> Result<bool, Error> {
         // Guarantee M5: a request names the list, and must not make us write to any other than its own.
         if to.exchange != REPLY_EXCHANGE {

@@ -1,0 +1,161 @@
+//! Results within this process: `cache+memory://NAME` (`memory://NAME` is taken too), for tests without a server.
+//!
+//! All backends of one name in this process are the same, and go with the last of them.
+//!
+//! Counterpart: `celery/backends/cache.py` with `memory` @ 5.7.0. Differences: Celery's is the same for every URL, is
+//! looked at every half second by those who wait, and forgets all but the last 5,000 results.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use celeriac_protocol::result::TaskMeta;
+use tokio::time::Instant;
+
+use super::ResultBackend;
+use super::stored::Documents;
+use super::waiters::Waiters;
+use crate::app::Settings;
+use crate::transport::Error;
+
+/// How many results are kept; beyond that the oldest go.
+const RESULTS_MAX: usize = 1_000_000;
+
+/// The stores of this process that somebody uses.
+static STORES: LazyLock<Mutex<HashMap<String, Weak<Store>>>> = LazyLock::new(Mutex::default);
+
+/// See the module's text.
+#[derive(Debug)]
+pub(crate) struct MemoryBackend {
+    url: String,
+    documents: Documents,
+    store: Arc<Store>,
+}
+
+#[derive(Debug, Default)]
+struct Store {
+    results: Mutex<Results>,
+    waiters: Arc<Waiters>,
+}
+
+#[derive(Debug, Default)]
+struct Results {
+    by_id: HashMap<String, Stored>,
+    /// The ids in the order in which they were first stored; those that were forgotten may still be in it.
+    order: VecDeque<String>,
+}
+
+#[derive(Debug)]
+struct Stored {
+    bytes: Vec<u8>,
+    expires: Option<Instant>,
+}
+
+impl MemoryBackend {
+    /// The store that the URL names; a new one, if nobody uses it.
+    pub(crate) fn new(url: &str, settings: &Settings) -> Self {
+        let mut stores = STORES.lock().unwrap_or_else(PoisonError::into_inner);
+        stores.retain(|_, store| store.strong_count() > 0);
+        let prefix = &settings.result_backend_transport_options.global_keyprefix;
+        let name = format!("{}/{prefix}", url.trim_start_matches("cache+"));
+        let found = stores.get(&name).and_then(Weak::upgrade);
+        let store = found.unwrap_or_default();
+        stores.insert(name, Arc::downgrade(&store));
+        Self {
+            url: url.to_owned(),
+            documents: Documents::new(settings),
+            store,
+        }
+    }
+
+    fn results(&self) -> MutexGuard<'_, Results> {
+        let results = &self.store.results;
+        results.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts any bytes in the place of a result.
+    #[cfg(test)]
+    pub(super) fn put(&self, id: &str, bytes: &[u8]) {
+        self.results().insert(id, bytes.to_vec(), 0);
+    }
+
+    /// The bytes of a result, and how many seconds it has left.
+    #[cfg(test)]
+    pub(super) fn raw(&self, id: &str) -> Option<(Vec<u8>, Option<u64>)> {
+        let results = self.results();
+        let stored = results.get(id)?;
+        let left = |expires: Instant| (expires - Instant::now()).as_secs_f64().ceil() as u64;
+        Some((stored.bytes.clone(), stored.expires.map(left)))
+    }
+}
+
+#[async_trait]
+impl ResultBackend for MemoryBackend {
+    fn url(&self) -> &str {
+        &self.url
+    }
+
+    async fn store(&self, meta: &TaskMeta) -> Result<(), Error> {
+        let document = self.documents.write(meta);
+        let mut results = self.results();
+        let stored = results.get(&meta.task_id);
+        if stored.is_some_and(|stored| self.documents.is_success(&stored.bytes)) {
+            return Ok(());
+        }
+        results.insert(&meta.task_id, document.bytes, document.expires_secs);
+        drop(results);
+        self.store.waiters.deliver(&meta.task_id, meta);
+        Ok(())
+    }
+
+    async fn get(&self, task_id: &str) -> Result<Option<TaskMeta>, Error> {
+        let results = self.results();
+        let stored = results.get(task_id);
+        let read = stored.map(|stored| self.documents.read(task_id, &stored.bytes));
+        read.transpose()
+    }
+
+    async fn wait(&self, task_id: &str) -> Result<TaskMeta, Error> {
+        loop {
+            // First a place in the table, then the look: nothing is missed in between.
+            let (waiting, _) = self.store.waiters.wait(task_id);
+            match self.get(task_id).await? {
+                Some(meta) if meta.status.is_ready() => return Ok(meta),
+                _ => {}
+            }
+            if let Some(answer) = waiting.answer().await {
+                return answer;
+            }
+        }
+    }
+
+    async fn forget(&self, task_id: &str) -> Result<(), Error> {
+        self.results().by_id.remove(task_id);
+        Ok(())
+    }
+}
+
+impl Results {
+    fn get(&self, id: &str) -> Option<&Stored> {
+        let stored = self.by_id.get(id)?;
+        let is_over = stored
+            .expires
+            .is_some_and(|expires| expires <= Instant::now());
+        (!is_over).then_some(stored)
+    }
+
+    fn insert(&mut self, id: &str, bytes: Vec<u8>, expires_secs: u64) {
+        let expires =
+            (expires_secs > 0).then(|| Instant::now() + Duration::from_secs(expires_secs));
+        let stored = Stored { bytes, expires };
+        if self.by_id.insert(id.to_owned(), stored).is_none() {
+            self.order.push_back(id.to_owned());
+        }
+        while self.order.len() > RESULTS_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.by_id.remove(&oldest);
+        }
+    }
+}

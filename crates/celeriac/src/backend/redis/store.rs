@@ -1,0 +1,188 @@
+//! Storing results: those that come together go in one call of a script.
+//!
+//! While one call is on its way, what comes gathers for the next, so a busy worker pays a part of a round trip for each
+//! result and an idle one waits for nobody. Each caller hears of its own result, when that is stored.
+//!
+//! Counterpart: `celery/backends/redis.py` (`_set`) and `celery/backends/base.py::_store_result` @ 5.7.0, which looks,
+//! then writes: here it is one step.
+
+use std::collections::VecDeque;
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+
+use redis::Script;
+use tokio::sync::{Semaphore, oneshot};
+
+use super::super::stored::{Document, Documents};
+use crate::transport::Error;
+use crate::transport::redis::Connection;
+
+static STORE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/store.lua")));
+
+/// Results in one call: a script holds up all other clients of the server.
+const BATCH_RESULTS: usize = 128;
+
+/// Bytes in one call, beyond which no further result joins it.
+const BATCH_BYTES: usize = 1024 * 1024;
+
+/// Calls on their way: the server has the second at hand when it is done with the first.
+const IN_FLIGHT: usize = 2;
+
+/// Characters of a SHA-1.
+const SHA1_HEX: usize = 40;
+
+/// Results that wait to be stored.
+#[derive(Debug)]
+pub(super) struct Stores {
+    pending: Mutex<VecDeque<Pending>>,
+    turns: Semaphore,
+}
+
+#[derive(Debug)]
+struct Pending {
+    entry: Entry,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// One result on its way.
+#[derive(Debug)]
+struct Entry {
+    key: String,
+    document: Document,
+    /// The SHA-1 of what may be overwritten: it was looked at, and is no SUCCESS.
+    overwrites: String,
+}
+
+#[derive(Debug)]
+enum Answer {
+    Stored,
+    Failed(Error),
+    /// Something is there; whether it is a SUCCESS the script cannot tell.
+    Unclear {
+        same: Entry,
+        sha1: String,
+        stored: Vec<u8>,
+    },
+}
+
+impl Stores {
+    pub(super) fn new() -> Self {
+        Self {
+            pending: Mutex::default(),
+            turns: Semaphore::new(IN_FLIGHT),
+        }
+    }
+
+    /// Returns when the document is stored, or a SUCCESS was.
+    pub(super) async fn store(
+        &self,
+        connection: &Connection,
+        documents: &Documents,
+        key: &str,
+        document: impl Fn() -> Document,
+    ) -> Result<(), Error> {
+        let fresh = || Entry {
+            key: key.to_owned(),
+            document: document(),
+            overwrites: String::new(),
+        };
+        let mut entry = fresh();
+        loop {
+            match self.submit(connection, entry).await {
+                Some(Answer::Stored) => return Ok(()),
+                Some(Answer::Failed(error)) => return Err(error),
+                Some(Answer::Unclear { stored, .. }) if documents.is_success(&stored) => {
+                    return Ok(());
+                }
+                Some(Answer::Unclear { same, sha1, .. }) => {
+                    entry = Entry {
+                        overwrites: sha1,
+                        ..same
+                    }
+                }
+                // Whoever carried it was dropped on the way. It may be stored; to store it again is harmless.
+                None => entry = fresh(),
+            }
+        }
+    }
+
+    /// Hands an entry over to whoever makes the next call: another caller, or this one.
+    async fn submit(&self, connection: &Connection, entry: Entry) -> Option<Answer> {
+        let (answer, mut answered) = oneshot::channel();
+        self.pending().push_back(Pending { entry, answer });
+        tokio::select! {
+            biased;
+            // cancel-safe: the answer is either received or still in the channel
+            answer = &mut answered => return answer.ok(),
+            // cancel-safe: a turn that is not taken is free
+            turn = self.turns.acquire() => {
+                let _turn = turn.expect("the turns are never closed");
+                // What came before it goes first, and may be more than one call holds.
+                while answered.is_empty() && self.call(connection).await {}
+            }
+        }
+        answered.await.ok()
+    }
+
+    /// Makes one call for what waits; `false` when nothing does.
+    async fn call(&self, connection: &Connection) -> bool {
+        let batch = self.next_batch();
+        if batch.is_empty() {
+            return false;
+        }
+        let mut script = STORE.prepare_invoke();
+        for Pending { entry, .. } in &batch {
+            script
+                .key(&entry.key)
+                .arg(&entry.document.bytes)
+                .arg(entry.document.expires_secs)
+                .arg(&entry.overwrites);
+        }
+        match connection.ask::<Vec<Vec<u8>>>(&script).await {
+            Ok(answers) => {
+                for (pending, answer) in batch.into_iter().zip(answers) {
+                    pending.answer(&answer);
+                }
+            }
+            Err(error) => {
+                for pending in batch {
+                    // Whoever has stopped waiting wants no answer.
+                    pending.answer.send(Answer::Failed(error.clone())).ok();
+                }
+            }
+        }
+        true
+    }
+
+    fn next_batch(&self) -> Vec<Pending> {
+        let mut pending = self.pending();
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        while batch.len() < BATCH_RESULTS
+            && bytes < BATCH_BYTES
+            && let Some(next) = pending.pop_front()
+        {
+            bytes += next.entry.document.bytes.len();
+            batch.push(next);
+        }
+        batch
+    }
+
+    fn pending(&self) -> MutexGuard<'_, VecDeque<Pending>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pending {
+    /// What the script has said of it.
+    fn answer(self, said: &[u8]) {
+        let answer = match said.split_at_checked(SHA1_HEX) {
+            None => Answer::Stored,
+            Some((sha1, stored)) => Answer::Unclear {
+                same: self.entry,
+                sha1: String::from_utf8_lossy(sha1).into_owned(),
+                stored: stored.to_vec(),
+            },
+        };
+        // Whoever has stopped waiting wants no answer.
+        self.answer.send(answer).ok();
+    }
+}

@@ -1,0 +1,176 @@
+//! What only Redis has. Redis is the one of `make up`; each test has a key prefix of its own.
+
+use std::time::Duration;
+
+use celeriac_protocol::state::State;
+use futures_util::future::join_all;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::*;
+
+fn backend(prefix: &str) -> RedisBackend {
+    let url = std::env::var("CELERY_RESULT_BACKEND").expect("`make up` runs");
+    backend_at(&url, prefix)
+}
+
+fn backend_at(url: &str, prefix: &str) -> RedisBackend {
+    let mut settings = Settings::default();
+    let options = &mut settings.result_backend_transport_options;
+    prefix.clone_into(&mut options.global_keyprefix);
+    RedisBackend::new(url, &settings).unwrap()
+}
+
+fn prefix() -> String {
+    format!("backend-{}", Uuid::new_v4())
+}
+
+#[tokio::test]
+async fn what_is_of_another_type_is_no_result_and_is_replaced() {
+    let prefix = prefix();
+    let backend = backend(&prefix);
+    let key = format!("{prefix}_celery-task-meta-odd");
+    let push = redis::cmd("RPUSH").arg(&key).arg("x").to_owned();
+    backend.connection.ask::<()>(&push).await.unwrap();
+    let error = backend.get("odd").await.unwrap_err();
+    assert!(error.to_string().contains("WRONGTYPE"), "{error}");
+    let stores = ["a", "odd", "b"].map(|id| {
+        let (backend, meta) = (&backend, TaskMeta::new(id, State::Success, json!(1)));
+        async move { backend.store(&meta).await.unwrap() }
+    });
+    join_all(stores).await;
+    for id in ["a", "odd", "b"] {
+        assert!(backend.get(id).await.unwrap().is_some(), "{id}");
+    }
+}
+
+#[tokio::test]
+async fn whoever_carries_the_results_of_others_may_be_dropped() {
+    let backend = Arc::new(backend(&prefix()));
+    for _ in 0..200 {
+        let (first, second) = (Uuid::new_v4().to_string(), Uuid::new_v4().to_string());
+        let metas = [&first, &second].map(|id| TaskMeta::new(id, State::Success, json!(1)));
+        let dropped = async {
+            tokio::select! {
+                biased;
+                stored = backend.store(&metas[0]) => stored.unwrap(),
+                () = tokio::task::yield_now() => {}
+            }
+        };
+        let ((), stored) = tokio::join!(dropped, backend.store(&metas[1]));
+        stored.unwrap();
+        assert!(backend.get(&second).await.unwrap().is_some());
+    }
+}
+
+#[tokio::test]
+async fn whoever_waits_outlives_connections_that_break() {
+    let (prefix, user) = (prefix(), Uuid::new_v4().to_string());
+    let everything = backend(&prefix);
+    let acl = |words: &[&str]| redis::cmd("ACL").arg(words).to_owned();
+    let all = acl(&["SETUSER", &user, "on", "nopass", "~*", "&*", "+@all"]);
+    everything.connection.ask::<()>(&all).await.unwrap();
+    let url = everything
+        .url
+        .replace("redis://", &format!("redis://{user}:x@"));
+    let waiter = backend_at(&url, &prefix);
+    let stores = async {
+        let kill = redis::cmd("CLIENT")
+            .arg(&["KILL", "USER", &user])
+            .to_owned();
+        for _ in 0..3 {
+            let mut killed = 0;
+            while killed == 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                killed = everything.connection.ask(&kill).await.unwrap();
+            }
+        }
+        let meta = TaskMeta::new("a", State::Success, json!(1));
+        everything.store(&meta).await.unwrap();
+    };
+    let (heard, ()) = tokio::join!(waiter.wait("a"), stores);
+    assert_eq!(heard.unwrap().result, json!(1));
+    let gone = acl(&["DELUSER", &user]);
+    everything.connection.ask::<()>(&gone).await.unwrap();
+}
+
+#[tokio::test]
+async fn whoever_may_not_listen_is_told_at_once() {
+    let (prefix, user) = (prefix(), Uuid::new_v4().to_string());
+    let everything = backend(&prefix);
+    let acl = |words: &[&str]| redis::cmd("ACL").arg(words).to_owned();
+    let deaf = [
+        "SETUSER",
+        &user,
+        "on",
+        "nopass",
+        "~*",
+        "resetchannels",
+        "+@all",
+    ];
+    everything.connection.ask::<()>(&acl(&deaf)).await.unwrap();
+    let url = everything
+        .url
+        .replace("redis://", &format!("redis://{user}:x@"));
+    let error = backend_at(&url, &prefix).wait("a").await.unwrap_err();
+    assert!(error.to_string().contains("NOPERM"), "{error}");
+    let gone = acl(&["DELUSER", &user]);
+    everything.connection.ask::<()>(&gone).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_comes_faster_than_it_is_read_is_looked_for() {
+    let prefix = prefix();
+    let backend = Arc::new(backend(&prefix));
+    let ids = || (0..20_000).map(|number| number.to_string());
+    let waits = join_all(ids().map(|id| {
+        let backend = Arc::clone(&backend);
+        async move { backend.wait(&id).await.unwrap().result }
+    }));
+    let all_at_once = redis::Script::new(
+        "for number = 0, ARGV[2] - 1 do
+           local key, document = ARGV[1] .. number, '{\"status\": \"SUCCESS\", \"result\": 1}'
+           redis.call('SET', key, document)
+           redis.call('PUBLISH', key, document)
+         end",
+    );
+    let stores = async {
+        // Until all are listened for.
+        let channel = format!("{prefix}_celery-task-meta-19999");
+        let count = redis::cmd("PUBSUB").arg(&["NUMSUB", &channel]).to_owned();
+        let mut listening = 0;
+        while listening == 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let answer: (String, usize) = backend.connection.ask(&count).await.unwrap();
+            listening = answer.1;
+        }
+        let mut call = all_at_once.prepare_invoke();
+        call.arg(format!("{prefix}_celery-task-meta-")).arg(20_000);
+        backend.connection.ask::<()>(&call).await.unwrap();
+    };
+    let (heard, ()) = tokio::time::timeout(Duration::from_secs(60), async {
+        tokio::join!(waits, stores)
+    })
+    .await
+    .expect("nothing is missed");
+    assert_eq!(heard.len(), 20_000);
+}
+
+#[tokio::test]
+async fn rubbish_on_the_channel_harms_nobody() {
+    let prefix = prefix();
+    let backend = Arc::new(backend(&prefix));
+    let waiting = backend.wait("a");
+    let stores = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let channel = format!("{prefix}_celery-task-meta-a");
+        for rubbish in ["rubbish", "", r#"{"status": 1}"#] {
+            let publish = redis::cmd("PUBLISH").arg(&channel).arg(rubbish).to_owned();
+            backend.connection.ask::<()>(&publish).await.unwrap();
+        }
+        let meta = TaskMeta::new("a", State::Success, json!(1));
+        backend.store(&meta).await.unwrap();
+    };
+    let (heard, ()) = tokio::join!(waiting, stores);
+    assert_eq!(heard.unwrap().result, json!(1));
+}
