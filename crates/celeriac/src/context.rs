@@ -14,6 +14,7 @@ use celeriac_protocol::message::{Headers, TaskMessage};
 use celeriac_protocol::{DeliveryInfo, Properties, State};
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::{App, AsyncResult, SendError, SendOptions};
@@ -36,7 +37,9 @@ struct Inner {
     app: App,
     message: Arc<TaskMessage>,
     place: Place,
-    /// Done when the run is to end.
+    /// Ends the run; also done when another worker has taken the message over.
+    end: CancellationToken,
+    /// What the task sees of that.
     cancelled: CancellationToken,
     /// Done when the soft time limit has passed.
     soft_limit: CancellationToken,
@@ -44,6 +47,8 @@ struct Inner {
     hears_soft_limit: AtomicBool,
     decision: Mutex<Option<Outcome>>,
     children: Mutex<Vec<String>>,
+    /// The place of its thread, until that starts.
+    thread: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
 /// Where a request runs.
@@ -73,18 +78,20 @@ impl Context {
         app: App,
         message: Arc<TaskMessage>,
         place: Place,
-        cancelled: CancellationToken,
+        end: CancellationToken,
     ) -> Self {
         Self {
             inner: Arc::new(Inner {
                 app,
                 message,
                 place,
-                cancelled,
+                cancelled: end.child_token(),
+                end,
                 soft_limit: CancellationToken::new(),
                 hears_soft_limit: AtomicBool::new(false),
                 decision: Mutex::new(None),
                 children: Mutex::new(Vec::new()),
+                thread: Mutex::new(None),
             }),
         }
     }
@@ -207,7 +214,12 @@ impl Context {
 
     /// Whether the run is to end at once; see [`Self::cancelled`].
     pub fn is_cancelled(&self) -> bool {
-        self.inner.cancelled.is_cancelled()
+        self.inner.end.is_cancelled()
+    }
+
+    /// Ends the run.
+    pub(crate) fn end(&self) -> &CancellationToken {
+        &self.inner.end
     }
 
     /// Done when the soft time limit has passed. A task that has asked for it is told, and may clean up and return
@@ -227,8 +239,11 @@ impl Context {
     /// it. It is stored also where results are ignored, and never over a SUCCESS.
     ///
     /// # Errors
-    /// The backend is away; the task may go on.
+    /// The backend is away; the task may go on. [`Error::GivenUp`]: the run is over, as far as anybody else knows.
     pub async fn update_state(&self, state: &str, meta: Value) -> Result<(), Error> {
+        if self.is_cancelled() {
+            return Err(Error::GivenUp);
+        }
         let mut document = self.author().document(State::from(state), meta);
         let sent = self.children().clone();
         document.children = sent.iter().map(|id| json!([[id, null], null])).collect();
@@ -238,7 +253,7 @@ impl Context {
     /// Sends a task as a child of this one, also from another spawned future.
     ///
     /// # Errors
-    /// As [`App::send_task`].
+    /// As [`App::send_task`]; [`Error::GivenUp`] where the run is over.
     pub async fn send_task(
         &self,
         name: &str,
@@ -265,6 +280,14 @@ impl Context {
 
     pub(crate) fn queue(&self) -> &str {
         &self.inner.place.queue
+    }
+
+    pub(crate) fn give_thread(&self, place: OwnedSemaphorePermit) {
+        *lock(&self.inner.thread) = Some(place);
+    }
+
+    pub(crate) fn take_thread(&self) -> Option<OwnedSemaphorePermit> {
+        lock(&self.inner.thread).take()
     }
 
     pub(crate) fn threads(&self) -> &Threads {

@@ -50,6 +50,9 @@ pub(crate) fn in_process_sync<R>(name: impl Into<Arc<str>>, function: impl FnOnc
 /// Characters of a name or an id that are shown; no honest one is longer.
 const SHOWN_MAX: usize = 255;
 
+/// Characters of a reason that are shown.
+const REASON_MAX: usize = 1000;
+
 /// Which task a line is about: its name and id such as they may stand in a line. They come from a message, and must
 /// neither end the line, nor command a terminal, nor fill the disk.
 #[derive(Debug, Clone)]
@@ -75,9 +78,7 @@ impl Subject {
         let Self { name, id } = self;
         let seconds = repr::repr_value(&json!(runtime.as_secs_f64()));
         // Celery writes line ends in texts as they are; here one task is one line.
-        let result = repr::saferepr(result)
-            .replace('\n', "\\n")
-            .replace('\r', "\\r");
+        let result = printable(&repr::saferepr(result), usize::MAX);
         info!(task_name = name.as_str(), task_id = id.as_str(), runtime = runtime.as_secs_f64();
             "Task {name}[{id}] succeeded in {seconds}s: {result}");
     }
@@ -127,6 +128,7 @@ impl Subject {
     pub(crate) fn rejected(&self, reason: &str, requeue: bool) {
         let Self { name, id } = self;
         let requeue = repr::repr_value(&Value::Bool(requeue));
+        let reason = printable(reason, REASON_MAX);
         warn!(task_name = name.as_str(), task_id = id.as_str();
             "Task {name}[{id}] reject requeue={requeue}: {reason}");
     }
@@ -156,6 +158,7 @@ impl Subject {
 
     pub(crate) fn internal_error(&self, text: &str) {
         let Self { name, id } = self;
+        let text = printable(text, REASON_MAX);
         error!(task_name = name.as_str(), task_id = id.as_str(); "Task {name}[{id}] INTERNAL ERROR: {text}");
     }
 
@@ -187,7 +190,8 @@ pub(crate) fn printable(text: &str, most: usize) -> String {
     let mut shown = String::with_capacity(text.len().min(most));
     let mut characters = text.chars();
     for character in characters.by_ref().take(most) {
-        match character.is_control() {
+        // Unicode has line ends beyond the control characters.
+        match character.is_control() || matches!(character, '\u{2028}' | '\u{2029}') {
             true => shown.extend(character.escape_default()),
             false => shown.push(character),
         }

@@ -40,11 +40,6 @@ impl Threads {
         Arc::clone(&self.places).acquire_owned().await.ok()
     }
 
-    /// Waits until there is a place.
-    pub(crate) async fn one_is_free(&self) {
-        self.places.acquire().await.ok();
-    }
-
     /// How many are in use, of how many.
     pub(crate) fn used(&self) -> (usize, usize) {
         let used = self.count - self.places.available_permits().min(self.count);

@@ -87,7 +87,11 @@ fn dispatch(program: &Program, name: &str, matches: &ArgMatches) -> anyhow::Resu
     if name == "worker" && worker::is_parent(matches) {
         return worker::supervise();
     }
-    let runtime = Builder::new_multi_thread()
+    let mut runtime = Builder::new_multi_thread();
+    if name == "worker" {
+        runtime.max_blocking_threads(worker::blocking_threads(matches, &loaded.settings));
+    }
+    let runtime = runtime
         .enable_all()
         .build()
         .context("cannot start the runtime")?;

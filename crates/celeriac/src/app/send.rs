@@ -105,6 +105,13 @@ impl App {
         kwargs: Map<String, Value>,
         options: SendOptions,
     ) -> Result<AsyncResult, SendError> {
+        if Context::current().is_some_and(|parent| parent.is_cancelled()) {
+            return Err(SendError::Broker {
+                task: name.to_owned(),
+                url: self.broker_url().to_owned(),
+                source: Error::GivenUp,
+            });
+        }
         let options = self.with_those_of_the_task(name, options);
         let queue = self.queue(options.queue.as_deref());
         let message = self.compose(name, args, kwargs, options);
@@ -136,7 +143,7 @@ impl App {
             return options;
         };
         let (own, effective) = (&task.options, &task.effective);
-        let expires = || Some(clock::now() + own.expires?);
+        let expires = || Some(clock::after(own.expires?));
         SendOptions {
             queue: options.queue.or_else(|| own.queue.clone()),
             priority: options.priority.or(own.priority),
@@ -174,10 +181,7 @@ impl App {
             kwargs,
             origin: origin(),
             reply_to: Some(self.oid().to_owned()),
-            eta: options
-                .countdown
-                .map(|countdown| clock::now() + countdown)
-                .or(options.eta),
+            eta: options.countdown.map(clock::after).or(options.eta),
             root_id: parent.as_ref().map(|parent| parent.root_id().to_owned()),
             parent_id: parent.as_ref().map(|parent| parent.id().to_owned()),
             ignore_result: options.ignore_result,

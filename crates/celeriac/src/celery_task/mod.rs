@@ -120,6 +120,10 @@ where
         T::ARGS
     }
 
+    fn needs_thread(&self) -> bool {
+        true
+    }
+
     async fn run(&self, invocation: Invocation) -> Outcome {
         let Invocation {
             args,

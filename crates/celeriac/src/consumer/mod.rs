@@ -36,7 +36,7 @@ use crate::threads::Threads;
 use crate::transport::{Error, MAX_TAKE, QueueEnd};
 use held::Held;
 pub(crate) use prefetch::Prefetch;
-use rate_limit::RateLimits;
+use rate_limit::{Admission, RateLimits};
 use strategy::Strategy;
 use timer::Timed;
 
@@ -126,8 +126,9 @@ impl ReadySender {
     /// Passes a request on, as soon as its rate limit allows; it comes back when the worker is stopping.
     pub(crate) async fn send(&self, request: Request) -> Result<(), Box<Request>> {
         match self.rates.admit(request) {
-            Some(request) => self.start(request).await,
-            None => Ok(()),
+            Admission::Start(request) => self.start(request).await,
+            Admission::Waits => Ok(()),
+            Admission::TooLate(request) => Err(Box::new(request)),
         }
     }
 

@@ -32,8 +32,25 @@ struct Inner {
     /// Nearly always there are none, and every request asks.
     are_any: AtomicBool,
     are_disabled: bool,
-    buckets: Mutex<HashMap<String, Bucket>>,
+    buckets: Mutex<Buckets>,
     changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Buckets {
+    by_task: HashMap<String, Bucket>,
+    /// Nobody passes on any more what waits here.
+    are_closed: bool,
+}
+
+/// What becomes of a request.
+pub(super) enum Admission {
+    /// It may start now.
+    Start(Request),
+    /// It waits.
+    Waits,
+    /// It came too late: the worker is stopping.
+    TooLate(Request),
 }
 
 #[derive(Debug)]
@@ -74,12 +91,15 @@ impl RateLimits {
             let rate = app.registered(&name)?.effective.rate_limit?;
             Some((name, Bucket::new(Some(rate))))
         });
-        let buckets: HashMap<_, _> = limited.filter(|_| !are_disabled).collect();
+        let by_task: HashMap<_, _> = limited.filter(|_| !are_disabled).collect();
         Self {
             inner: Arc::new(Inner {
-                are_any: AtomicBool::new(!buckets.is_empty()),
+                are_any: AtomicBool::new(!by_task.is_empty()),
                 are_disabled,
-                buckets: Mutex::new(buckets),
+                buckets: Mutex::new(Buckets {
+                    by_task,
+                    are_closed: false,
+                }),
                 changed: Notify::new(),
             }),
         }
@@ -87,7 +107,7 @@ impl RateLimits {
 
     /// The limit of a task, where it has one.
     pub(crate) fn rate(&self, task: &str) -> Option<RateLimit> {
-        self.buckets().get(task)?.rate
+        self.buckets().by_task.get(task)?.rate
     }
 
     /// Sets the limit of a registered task from now on, for those too that wait already. Where the settings disable rate
@@ -98,6 +118,7 @@ impl RateLimits {
         }
         let mut buckets = self.buckets();
         let bucket = buckets
+            .by_task
             .entry(task.to_owned())
             .or_insert_with(|| Bucket::new(None));
         bucket.rate = rate;
@@ -107,22 +128,26 @@ impl RateLimits {
         self.inner.changed.notify_one();
     }
 
-    /// The request, if it may start now; otherwise it waits here.
-    pub(super) fn admit(&self, request: Request) -> Option<Request> {
+    /// Lets the request start now, or wait here.
+    pub(super) fn admit(&self, request: Request) -> Admission {
         if !self.inner.are_any.load(Ordering::Relaxed) {
-            return Some(request);
+            return Admission::Start(request);
         }
         let mut buckets = self.buckets();
+        let are_closed = buckets.are_closed;
         let task = &request.message().headers.task;
-        let Some(bucket) = buckets.get_mut(task) else {
-            return Some(request);
+        let Some(bucket) = buckets.by_task.get_mut(task) else {
+            return Admission::Start(request);
         };
         if bucket.waiting.is_empty() && bucket.take(Instant::now()) {
-            return Some(request);
+            return Admission::Start(request);
+        }
+        if are_closed {
+            return Admission::TooLate(request);
         }
         bucket.waiting.push_back(request);
         self.inner.changed.notify_one();
-        None
+        Admission::Waits
     }
 
     /// Passes on whoever may start, until told to stop. Returns what still waits, for the worker to give back.
@@ -150,7 +175,7 @@ impl RateLimits {
     fn due(&self, now: Instant) -> (Vec<Request>, Duration) {
         let mut due = Vec::new();
         let mut sleep = LONGEST_SLEEP;
-        for bucket in self.buckets().values_mut() {
+        for bucket in self.buckets().by_task.values_mut() {
             while !bucket.waiting.is_empty() && bucket.take(now) {
                 due.extend(bucket.waiting.pop_front());
             }
@@ -163,13 +188,15 @@ impl RateLimits {
 
     fn left(&self) -> Vec<Delivery> {
         let mut buckets = self.buckets();
+        buckets.are_closed = true;
         let waiting = buckets
+            .by_task
             .values_mut()
             .flat_map(|bucket| bucket.waiting.drain(..));
         waiting.map(Request::into_delivery).collect()
     }
 
-    fn buckets(&self) -> MutexGuard<'_, HashMap<String, Bucket>> {
+    fn buckets(&self) -> MutexGuard<'_, Buckets> {
         let buckets = self.inner.buckets.lock();
         buckets.unwrap_or_else(PoisonError::into_inner)
     }

@@ -52,7 +52,7 @@ pub(crate) async fn on_own_thread(
     let runtime = Handle::current();
     let name = log_lines::process_name();
     let cancelled = context.cancelled().clone();
-    let place = context.threads().place().await;
+    let place = context.take_thread();
     let run = Witness::current().scope(context.scope(future));
     let run = log_lines::in_process(name, run);
     let thread = tokio::task::spawn_blocking(move || {

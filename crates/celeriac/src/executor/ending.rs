@@ -57,6 +57,10 @@ impl Ending {
         self
     }
 
+    pub(super) fn is_of_a_suspect(&self) -> bool {
+        self.request.is_suspect()
+    }
+
     pub(super) fn keeps_its_slot(&self) -> bool {
         self.request.is_suspect() || self.request.is_marked()
     }
@@ -95,14 +99,14 @@ impl Executor {
             slot: _,
         } = ending;
         let is_ours = match receipt {
-            Some(receipt) => receipt.is_ours().await,
+            Some(receipt) => receipt.confirmed().await,
             None => true,
         };
-        if is_terminated {
-            return self.terminated(request).await;
-        }
         if !is_ours {
             return request.subject().lost();
+        }
+        if is_terminated {
+            return self.terminated(request).await;
         }
         match end {
             End::Outcome(outcome) => self.settle(request, outcome, runtime).await,
@@ -111,6 +115,7 @@ impl Executor {
                 self.events.cancelled(request.event_id());
                 self.requeue(&mut request, QueueEnd::Front).await;
             }
+            End::NotBegun => self.give_back(request).await,
             // Another worker owns the message now; whatever we would say is wrong (promise M2).
             End::GivenUp => request.subject().lost(),
         }

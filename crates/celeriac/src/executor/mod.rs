@@ -83,6 +83,8 @@ enum End {
     TimedOut(Limit),
     /// It was given up: at a cold stop, or because the message is not ours any more.
     GivenUp,
+    /// A stop came before its first step.
+    NotBegun,
 }
 
 /// What a run holds of [`Executor::company`] while it lasts.
@@ -144,7 +146,7 @@ impl Executor {
 
     /// From the slot to the end of the run. What is left to do then is returned, unless it is done already.
     async fn execute(&self, mut request: Request) -> Option<Ending> {
-        if request.context().cancelled().is_cancelled() {
+        if request.context().is_cancelled() {
             request.subject().lost();
             return None;
         }
@@ -152,7 +154,11 @@ impl Executor {
             self.discard(request, "expired").await;
             return None;
         }
-        let Some(_company) = self.company(&request).await else {
+        let company = match self.thread_for(&request).await {
+            true => self.company(&request).await,
+            false => None,
+        };
+        let Some(company) = company else {
             self.requeue(&mut request, QueueEnd::Front).await;
             return None;
         };
@@ -173,16 +179,27 @@ impl Executor {
         }
         // Beside the run, as a pool's child has begun when Celery's main process acknowledges. Where the message turns
         // out to be another worker's, the run is cancelled.
-        let receipt = early.map(|delivery| self.held.ack(delivery));
+        let mut receipt = early.map(|delivery| self.held.ack(delivery));
+        // One that has come before may be what ended the other worker: once it has begun, it must not come again.
+        if request.context().is_redelivered()
+            && let Some(receipt) = receipt.take()
+            && !receipt.confirmed().await
+        {
+            request.subject().lost();
+            return None;
+        }
         let started = Instant::now();
         let end = self.begin(&mut request).await;
-        let is_timed_out = matches!(end, End::TimedOut(_));
         let ending = Ending::new(request, end, started.elapsed(), receipt);
         // A mark that outlasts the run would blame this one for what the next one does.
-        if is_timed_out || ending.keeps_its_slot() {
-            self.finish(ending).await;
-            if is_timed_out {
-                self.await_thread().await;
+        if ending.keeps_its_slot() {
+            if ending.is_of_a_suspect() {
+                self.finish(ending).await;
+                drop(company);
+            } else {
+                // Whoever waits to run alone need not wait for servers.
+                drop(company);
+                self.finish(ending).await;
             }
             return None;
         }
@@ -203,19 +220,29 @@ impl Executor {
         None
     }
 
-    /// The task may go on in its thread, which nobody can end. The slot waits while those that do have all threads.
-    async fn await_thread(&self) {
+    /// A place for the thread that the task needs. A thread that goes on beyond a limit cannot be ended; while such
+    /// threads have all places, nothing starts. `false`: a stop came first.
+    async fn thread_for(&self, request: &Request) -> bool {
+        if !request.handler().needs_thread() {
+            return true;
+        }
         let (used, count) = self.threads.used();
         if used == count {
             log::error!(
-                "All {count} threads have tasks that go on beyond their time limit; no task starts here until one ends"
+                "All {count} threads have tasks that go on beyond their end; no task starts here until one ends"
             );
         }
-        tokio::select! {
-            // cancel-safe, both: they only wait
-            () = self.stopping.cancelled() => {}
-            () = self.threads.one_is_free() => {}
-        }
+        let place = tokio::select! {
+            biased;
+            // cancel-safe: a place that was not taken is free
+            place = self.threads.place() => place,
+            () = self.stopping.cancelled() => None,
+        };
+        let Some(place) = place else {
+            return false;
+        };
+        request.context().give_thread(place);
+        true
     }
 
     /// The stored SUCCESS of a task that comes a second time, where the settings ask for that.
@@ -255,7 +282,10 @@ impl Executor {
             && let Err(error) = transport.mark_started(delivery, id).await
         {
             // The broker is away. To wait for it would hold up what can run.
-            log::debug!("could not mark {id} as started: {error}");
+            log::debug!(
+                "could not mark {} as started: {error}",
+                log_lines::shown(id)
+            );
         }
     }
 
@@ -264,8 +294,18 @@ impl Executor {
         if request.tracks_started() {
             let meta = json!({"pid": std::process::id(), "hostname": self.hostname});
             let children = Value::Array(Vec::new());
-            self.store(request, State::Started, meta, None, children)
-                .await;
+            let end = request.context().end().clone();
+            let stored = tokio::select! {
+                biased;
+                // cancel-safe: what is on its way is stored, or not; it says nothing of the end
+                stored = self.store(request, State::Started, meta, None, children) => stored,
+                () = self.cold.cancelled() => false,
+                () = end.cancelled() => return End::GivenUp,
+            };
+            // A stop does not wait for a task that has not begun.
+            if !stored && request.delivery().is_some() {
+                return End::NotBegun;
+            }
         }
         self.run(request).await
     }
@@ -273,7 +313,7 @@ impl Executor {
     /// Runs the handler.
     async fn run(&self, request: &mut Request) -> End {
         // Not even its first step, when it was cancelled while it was acknowledged.
-        if request.context().cancelled().is_cancelled() {
+        if request.context().is_cancelled() {
             return End::GivenUp;
         }
         let (args, kwargs) = request.arguments();
@@ -294,7 +334,7 @@ impl Executor {
             biased;
             outcome = context.clone().scope(run) => End::Outcome(outcome),
             exceeded = limits.exceeded(&context, say), if is_limited => {
-                context.cancelled().cancel();
+                context.end().cancel();
                 match exceeded {
                     Exceeded::Soft => End::Outcome(Outcome::failure(TaskException::soft_time_limit_exceeded())),
                     Exceeded::Hard(limit) => End::TimedOut(limit),
@@ -302,10 +342,10 @@ impl Executor {
             }
             // The run is given up: what it has not committed is rolled back by whoever it speaks to.
             () = self.cold.cancelled() => {
-                context.cancelled().cancel();
+                context.end().cancel();
                 End::GivenUp
             }
-            () = context.cancelled().cancelled() => End::GivenUp,
+            () = context.end().cancelled() => End::GivenUp,
         }
     }
 }

@@ -105,7 +105,7 @@ impl Request {
 
     /// From now on remote control sees it.
     pub(crate) fn tracked_by(mut self, state: &WorkerState) -> Self {
-        self.tracked = Some(state.track(self.context.message(), self.context.cancelled()));
+        self.tracked = Some(state.track(self.context.message(), self.context.end()));
         self
     }
 

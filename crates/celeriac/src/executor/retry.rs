@@ -20,24 +20,31 @@ use crate::handler::{DEFAULT_BACKOFF_MAX, ExceptionKind, MaxRetries, Retry, Task
 use crate::traceback;
 
 impl Executor {
-    /// Sends the message again under the same id, before this delivery is acknowledged.
-    pub(super) async fn retry(&self, mut request: Request, retry: Retry) {
+    /// Sends the message again under the same id, before this delivery is acknowledged. The traceback is that of the
+    /// failure that has led to it, for the last of them.
+    pub(super) async fn retry(
+        &self,
+        mut request: Request,
+        retry: Retry,
+        traceback: Option<String>,
+    ) {
         let count = request.message().headers.retries.saturating_add(1);
         let max = retry
             .max_retries
             .map_or(request.options().max_retries, MaxRetries::Times);
         if !retry.is_uncounted && !max.allows(count) {
-            let exception = retry
-                .exception
-                .unwrap_or_else(|| exceeded(request.message()));
-            return self.fail(request, exception, None).await;
+            let parameters = request.handler().parameters();
+            let exceeded = || exceeded(request.message(), &retry, parameters);
+            let exception = retry.exception.clone().unwrap_or_else(exceeded);
+            return self.fail(request, exception, traceback).await;
         }
         let countdown = retry
             .countdown
             .unwrap_or(request.options().default_retry_delay);
-        let eta = retry.eta.unwrap_or_else(|| clock::now() + countdown);
+        let eta = retry.eta.unwrap_or_else(|| clock::after(countdown));
         let parameters = request.handler().parameters();
         let mut message = again(request.message(), &retry, parameters, eta);
+        message.headers.ignore_result = Some(request.ignores_result());
         if !retry.is_uncounted {
             message.headers.retries = count;
         }
@@ -118,7 +125,6 @@ fn again(
     let headers = &mut message.headers;
     headers.parent_id = Some(headers.id.clone());
     headers.eta = Some(timestamp::isoformat(eta));
-    headers.ignore_result = Some(headers.ignore_result.unwrap_or(false));
     if let Some(expires) = retry.expires {
         headers.expires = Some(timestamp::isoformat(expires));
     }
@@ -175,14 +181,16 @@ fn rebound(sent: &TaskMessage, retry: &Retry, parameters: &[&str]) -> Option<(Ve
 }
 
 /// Counterpart: `Task.MaxRetriesExceededError` as `Task.retry` raises it.
-fn exceeded(message: &TaskMessage) -> TaskException {
+fn exceeded(message: &TaskMessage, retry: &Retry, parameters: &[&str]) -> TaskException {
     let headers = &message.headers;
+    let (args, kwargs) = rebound(message, retry, parameters)
+        .unwrap_or_else(|| (message.args.clone(), message.kwargs.clone()));
     TaskException::max_retries_exceeded(format!(
         "Can't retry {}[{}] args:{} kwargs:{}",
         headers.task,
         headers.id,
-        repr::repr_tuple(&message.args),
-        repr::repr_value(&Value::Object(message.kwargs.clone())),
+        repr::repr_tuple(&args),
+        repr::repr_value(&Value::Object(kwargs)),
     ))
 }
 

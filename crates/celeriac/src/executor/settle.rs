@@ -40,11 +40,11 @@ impl Executor {
             } => {
                 let retries = request.message().headers.retries;
                 match automatic(&request.task().options, &exception, retries) {
-                    Some(retry) => self.retry(request, retry).await,
+                    Some(retry) => self.retry(request, retry, traceback).await,
                     None => self.fail(request, exception, traceback).await,
                 }
             }
-            Outcome::Retry(retry) => self.retry(request, *retry).await,
+            Outcome::Retry(retry) => self.retry(request, *retry, None).await,
             Outcome::Ignore => {
                 request.subject().ignored();
                 self.ack(&mut request).await;
@@ -221,7 +221,7 @@ impl Executor {
         match request.take_delivery() {
             Some(delivery) => {
                 failpoint("before_ack");
-                let is_ours = self.held.ack(delivery).is_ours().await;
+                let is_ours = self.held.ack(delivery).confirmed().await;
                 failpoint("after_ack");
                 if is_ours && request.is_suspect() {
                     self.forgive(&request.message().headers.id).await;
@@ -236,7 +236,10 @@ impl Executor {
     async fn forgive(&self, id: &str) {
         if let Err(error) = self.app.transport().forgive(id).await {
             // It is forgotten a day after the last death in any case.
-            log::debug!("could not forget the deaths of {id}: {error}");
+            log::debug!(
+                "could not forget the deaths of {}: {error}",
+                log_lines::shown(id)
+            );
         }
     }
 

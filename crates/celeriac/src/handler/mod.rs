@@ -45,6 +45,11 @@ pub trait Handler: Send + Sync + 'static {
         &[]
     }
 
+    /// Whether each run has a thread of its own, because it may never yield.
+    fn needs_thread(&self) -> bool {
+        false
+    }
+
     /// Runs the task once. A panic is caught by the executor and stored as a FAILURE.
     async fn run(&self, invocation: Invocation) -> Outcome;
 }

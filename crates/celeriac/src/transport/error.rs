@@ -27,6 +27,9 @@ pub enum Error {
         /// The server's words.
         reply: String,
     },
+    /// A task whose run was given up (a time limit, a cold stop, another worker has it) wants to write. Permanent.
+    #[error("the run is over; nothing of it is written any more")]
+    GivenUp,
     /// A result was asked for, and the app has no `result_backend`. Permanent; Celery's words.
     #[error("No result backend is configured.\nPlease see the documentation for more information.")]
     NoResultBackend,
@@ -35,7 +38,10 @@ pub enum Error {
 impl Error {
     /// Waiting can help; nothing was lost.
     pub fn is_transient(&self) -> bool {
-        !matches!(self, Self::Url { .. } | Self::NoResultBackend)
+        !matches!(
+            self,
+            Self::Url { .. } | Self::NoResultBackend | Self::GivenUp
+        )
     }
 
     /// The connection is at fault, as opposed to one command.
@@ -50,7 +56,7 @@ impl Error {
             Self::Reply { reply } => ["READONLY", "LOADING", "MASTERDOWN", "UNBLOCKED"]
                 .iter()
                 .any(|code| reply.starts_with(code)),
-            Self::Url { .. } | Self::NoResultBackend => false,
+            Self::Url { .. } | Self::NoResultBackend | Self::GivenUp => false,
         }
     }
 }

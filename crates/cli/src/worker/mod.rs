@@ -18,5 +18,5 @@ mod signals;
 mod supervise;
 
 pub(crate) use options::{clap, node};
-pub(crate) use run::run;
+pub(crate) use run::{blocking_threads, run};
 pub(crate) use supervise::{is_parent, supervise};

@@ -127,9 +127,27 @@ fn concurrency(matches: &ArgMatches, settings: &Settings) -> usize {
     if pool(matches) == Some("solo") {
         return 1;
     }
-    // Looks at the CPU quota and affinity too, as Celery's auto does.
-    let cpus = || thread::available_parallelism().map_or(1, NonZero::get);
-    settings.worker_concurrency.unwrap_or_else(cpus)
+    let asked = match matches.get_one::<Concurrency>("concurrency") {
+        Some(Concurrency::Number(number)) => Some(*number),
+        Some(Concurrency::Auto) => None,
+        Some(Concurrency::Settings) | None => settings.worker_concurrency,
+    };
+    asked.unwrap_or_else(cpus)
+}
+
+/// Looks at the CPU quota and affinity too, as Celery's auto does.
+fn cpus() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get)
+}
+
+/// Threads for what may block: tasks that never yield, twice as many as slots, their CPU work, and some for the runtime's own
+/// (a name to resolve).
+pub(crate) fn blocking_threads(matches: &ArgMatches, settings: &Settings) -> usize {
+    let slots = concurrency(matches, settings);
+    slots
+        .saturating_mul(2)
+        .saturating_add(slots.max(cpus()))
+        .saturating_add(64)
 }
 
 fn queues(matches: &ArgMatches, settings: &Settings) -> Result<Vec<String>, ExitError> {
