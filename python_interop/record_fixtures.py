@@ -14,6 +14,8 @@ files (`control`), only those are written.
     fixtures/results.jsonl     what lies under celery-task-meta-*
     fixtures/bindings.jsonl    binding keys and members
     fixtures/json.jsonl        json.dumps of values
+    fixtures/python_values.jsonl  what JSON has no word for elsewhere: json.dumps, repr, saferepr
+    fixtures/serialized.jsonl  msgpack and YAML of values, and json.dumps of what is read of them
     fixtures/repr.jsonl        repr, str and Celery's saferepr of values
     fixtures/timestamps.jsonl  texts of times and what they mean
     fixtures/exceptions.jsonl  exceptions as stored, their repr and str

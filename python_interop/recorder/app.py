@@ -15,6 +15,7 @@ app.conf.update(
     task_send_sent_event=False,
     result_extended=bool(os.environ.get('RECORD_EXTENDED')),
     worker_hijack_root_logger=False,
+    accept_content=['json', 'msgpack', 'yaml'],
 )
 
 

@@ -2,7 +2,9 @@
 import json
 import sys
 import time
-from datetime import datetime, timedelta, timezone
+import uuid
+from datetime import date, datetime, time as time_of_day, timedelta, timezone
+from decimal import Decimal
 
 from celery import Celery, chain, chord, group
 from kombu import Connection, Queue
@@ -88,11 +90,37 @@ def record_sent(recorder):
         add.chunks([(1, 2), (3, 4)], 1).apply_async()
     with recorder.scenario('kombu_types'):
         echo.delay(datetime(2026, 1, 2, 3, 4, 5), b'bytes', LATER.date())
+        echo.delay(LATER_MICRO, datetime(2026, 1, 2, 3, 4, tzinfo=timezone(timedelta(hours=-5.5))), time_of_day(1, 2, 3, 4),
+                   Decimal('1.50'), uuid.UUID(int=7), b'\xff\x00', at=date(2026, 1, 2))
+    with recorder.scenario('no_json_elsewhere'):
+        echo.delay(float('nan'), [float('inf')], {'k': -float('inf')}, 2**64, -2**63 - 1, 10**40, 'half \ud83d', **{'\udc00': 1})
+        add.apply_async((float('nan'), 10**30), link=echo.s(float('inf'), 2**70), headers={'ratio': float('nan'), 'big': 2**65})
+    for serializer in ('msgpack', 'yaml'):
+        with recorder.scenario(f'serializer_{serializer}'):
+            echo.apply_async((1, -2.5, 'größe \U0001f600', None, True, [1, [2]], float('nan'), 2**64 - 1, b'\xff', 'yes'),
+                             {'k': {'a': [{}]}}, serializer=serializer)
+    with recorder.scenario('serializer_msgpack_link'):
+        add.apply_async((1, 2), serializer='msgpack', link=add.s(1))
+    with recorder.scenario('serializer_yaml_types'):
+        shared = [1, 2]
+        echo.apply_async((LATER_MICRO, datetime(2026, 1, 2, 3, 4, 5), date(2026, 1, 2), 10**30, 1e-05, shared, shared),
+                         serializer='yaml')
+    with recorder.scenario('serializer_pickle'):
+        echo.apply_async((1,), serializer='pickle')
+    for compression in ('gzip', 'bzip2', 'zstd', 'brotli'):
+        with recorder.scenario(f'compression_{compression}'):
+            echo.apply_async(('text ' * 100, list(range(50))), {'k': 'v'}, compression=compression)
+    with recorder.scenario('serialized_and_compressed'):
+        echo.apply_async(('text ' * 100,), serializer='msgpack', compression='zstd')
     with recorder.scenario('protocol_1'):
         old = Celery('old', broker=URL, backend=URL, task_protocol=1)
         old.send_task('worker.tasks.add', args=[2, 2], kwargs={})
         old.send_task('worker.tasks.add', args=['a', 'b'], kwargs={'k': 1}, retries=2, eta=LATER, time_limit=7,
                       link=add.s(1), link_error=[echo.s()])
+        local = datetime(2030, 1, 2, 3, 4, 5)
+        old.conf.update(enable_utc=False, timezone='Asia/Kolkata')
+        old.send_task('worker.tasks.add', args=[1, 2], eta=local, expires=local, group_id='a-group')
+        old.send_task('worker.tasks.add', args=[1, 2], countdown=10, serializer='msgpack', compression='zlib')
         old.close()
     with recorder.scenario('plain_body'):
         with Connection(URL, transport_options={'body_encoding': None}) as connection:
@@ -133,6 +161,10 @@ def record_worked(recorder):
     finish('retried', lambda: flaky.apply_async((1,), {'k': 'v'}, headers={'tenant': 7}, priority=3, expires=3600,
                                                  time_limit=30, link=add.s(1)), 0.5)
     finish('retries_exceeded', lambda: give_up.delay())
+    finish('retried_serialized', lambda: flaky.apply_async((1,), serializer='msgpack', compression='zlib', link=add.s(1)), 0.5)
+    finish('followed_serialized', lambda: add.apply_async((1, 2), serializer='msgpack', compression='zlib', link=add.s(10)), 1)
+    finish('no_json_elsewhere_run', lambda: echo.delay(float('nan'), 2**70, 'half \ud83d', link=add.s(1)), 0.5)
+    finish('kombu_types_run', lambda: echo.delay(LATER_MICRO, Decimal('1.5'), b'\xff', uuid.UUID(int=7)))
     finish('followed', lambda: add.apply_async((1, 2), link=add.s(10)), 1)
     finish('followed_by_immutable', lambda: add.apply_async((1, 2), link=echo.si('own', k=1)), 1)
     finish('failure_followed', lambda: fail.apply_async(('value',), link_error=echo.s()), 1)

@@ -1,6 +1,9 @@
 """Tables of what Python's and Celery's own functions give; they need no broker."""
+import base64
 import unicodedata
-from datetime import timezone
+import uuid
+from datetime import date, datetime, time, timedelta, timezone
+from decimal import Decimal
 
 from billiard.exceptions import SoftTimeLimitExceeded, Terminated, TimeLimitExceeded, WorkerLostError
 from celery import states
@@ -9,6 +12,7 @@ from celery.exceptions import (
 )
 from celery.utils.saferepr import saferepr
 from celery.utils.time import maybe_iso8601
+from kombu import serialization
 from kombu.exceptions import ContentDisallowed
 from kombu.utils.json import dumps
 
@@ -29,6 +33,33 @@ VALUES = [
     [list(range(200)), list(range(200)), list(range(200))], ["'" * 600], ["a b'" * 400, 'b'],
     ['x' * 1016, 123456789], ['x' * 1018, [], 5], ['x' * 1018, {}],
 ]
+
+
+# What JSON has no word for outside of Python, and what kombu has tags for.
+PYTHON_VALUES = [
+    float('nan'), float('inf'), -float('inf'), 2**64, -2**63 - 1, 10**40, [1, float('nan'), {'a': 2**70}],
+    '\ud83d', 'half \udc00 "quoted" it\'s é', {'\ud83d': 1}, [[['\ud83d']]], {'\x00celeriac': 'NaN'}, {'\x00\x00celeriac': {}},
+    datetime(2026, 1, 2), datetime(2026, 1, 2, 3, 4, 5), datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=timezone.utc),
+    datetime(2026, 1, 2, 3, 4, tzinfo=timezone(timedelta(hours=-5.5))), datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=2))),
+    date(2026, 1, 2), time(3, 4), time(3, 4, 5, 6), time(23, 59, 59), Decimal('1.50'), Decimal('-1E+30'), Decimal('NaN'),
+    uuid.UUID(int=7), b'bytes', b"it's", b'"both\' \\\n\x00', b'\xff\x00', 'größe'.encode(), [b'', {'at': date(2026, 1, 2)}],
+    [[[date(2026, 1, 2)]]], [Decimal('1' * 1100), 2], [b'x' * 1100, 2], ['x' * 1000, datetime(2026, 1, 2, 3, 4, 5), 3],
+]
+
+# What each serializer can write.
+SERIALIZED = {
+    'msgpack': VALUES + [
+        float('nan'), [float('inf'), -float('inf')], b'bytes', b'\xff', [b'', {'k': b'\x00'}], 2**32, -2**31 - 1, 1 / 3,
+        {'\x00celeriac': 'NaN'}, list(range(70)), 'ä' * 140,
+    ],
+    'yaml': VALUES + [
+        float('nan'), [float('inf'), -float('inf')], b'bytes', b'\xff' * 100, 10**40, datetime(2026, 1, 2, 3, 4, 5),
+        datetime(2026, 1, 2, 3, 4, 5, 600000, tzinfo=timezone.utc), datetime(2026, 1, 2, 3, 4, tzinfo=timezone(timedelta(hours=-5.5))),
+        date(2026, 1, 2), [VALUES[-1]] * 3, {'yes': 'no', '1': '1.5', '~': 'null', '=': '<<', '2026-01-02': '1:30', 'a: b': '- c'},
+        {1: 'a', 1.5: 'b', True: 'c', None: 'd'}, 'multi\nline\n\n text ', ' lead', 'trail ', '# no comment', '%', '@', '`', '!x', '&a',
+        '*a', '|', '>', '[', '{', '? x', '-', '---', '...', 'key: |\n  x', {'\x00celeriac': 'NaN'}, {'k' * 200: [1], 'l': {'m' * 130: {}}},
+    ],
+}
 
 
 def exceptions():
@@ -66,6 +97,32 @@ def shown(value):
     }
 
 
+def without_halves(text):
+    """Half a surrogate pair as Python's repr shows it: no other program could read the file."""
+    return text.encode('utf-8', 'backslashreplace').decode()
+
+
+def python_value(value):
+    return {
+        'text': dumps(value),
+        'repr': repr(value),
+        'saferepr': without_halves(saferepr(value, 1024)),
+        'argsrepr': without_halves(saferepr((value,), 1024)),
+    }
+
+
+def serialized(serializer, value):
+    content_type, content_encoding, payload = serialization.dumps(value, serializer)
+    payload = payload.encode(content_encoding) if isinstance(payload, str) else payload
+    read = serialization.loads(payload, content_type, content_encoding, force=True)
+    return {
+        'content_type': content_type,
+        'content_encoding': content_encoding,
+        'payload': base64.b64encode(payload).decode(),
+        'text': dumps(read),
+    }
+
+
 def printable_ranges():
     start = None
     for code in range(0x110001):
@@ -84,6 +141,8 @@ def golden_files():
     return {
         'json': [{'value': value, 'text': dumps(value)} for value in VALUES],
         'repr': [shown(value) for value in VALUES],
+        'python_values': [python_value(value) for value in PYTHON_VALUES],
+        'serialized': [serialized(name, value) for name, values in SERIALIZED.items() for value in values],
         'exceptions': [
             {'stored': dumps(app.backend.prepare_exception(exc, 'json')), 'repr': repr(exc), 'str': str(exc)}
             for exc in exceptions()

@@ -49,8 +49,11 @@ class Server:
         self.process = subprocess.Popen(
             ["redis-server", "--bind", "127.0.0.1", "--port", str(self.port), "--save", "", "--dir", directory],
             stdout=subprocess.DEVNULL)
-        self.broker, self.traces = redis.Redis(port=self.port), redis.Redis(port=self.port, db=1)
+        self.broker, self.traces = self.database(0), self.database(1)
         await_(self.answers, "redis does not start")
+
+    def database(self, number):
+        return redis.Redis(port=self.port, db=number)
 
     def answers(self):
         with contextlib.suppress(redis.RedisError):
@@ -73,10 +76,12 @@ def await_(condition, complaint, seconds=60):
 
 
 class Worker:
-    def __init__(self, server, kind, queues, name="worker", concurrency=2):
+    def __init__(self, server, kind, queues, name="worker", concurrency=2, environment=None, options=()):
         environment = dict(os.environ, BROKER_URL=f"redis://127.0.0.1:{server.port}/0",
-                           COUNTER_URL=f"redis://127.0.0.1:{server.port}/1", RESULT_URL="", IGNORE_RESULT="1")
-        options = ["worker", "-l", "warning", "-c", str(concurrency), "-Q", ",".join(queues), "-n", f"{name}@bench"]
+                           COUNTER_URL=f"redis://127.0.0.1:{server.port}/1", RESULT_URL="", IGNORE_RESULT="1") | (
+                               environment or {})
+        options = ["worker", "-l", "warning", "-c", str(concurrency), "-Q", ",".join(queues), "-n", f"{name}@bench",
+                   *options]
         command = [str(OURS), *options]
         if kind == "python":
             command = [sys.executable, "-m", "celery", "-A", "bench", *options]

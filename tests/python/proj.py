@@ -9,6 +9,7 @@ from celery.exceptions import Reject
 
 app = Celery("proj", broker=os.environ["CELERY_BROKER_URL"], backend=os.environ["CELERY_RESULT_BACKEND"])
 app.conf.update(broker_connection_retry_on_startup=True)
+app.conf.accept_content = ["json", "msgpack", "yaml"]
 if "VISIBILITY_TIMEOUT" in os.environ:
     app.conf.broker_transport_options = {"visibility_timeout": float(os.environ["VISIBILITY_TIMEOUT"])}
 if "BROKER_OPTIONS" in os.environ:

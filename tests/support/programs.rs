@@ -49,12 +49,17 @@ pub fn test_worker(broker: &str, backend: &str) -> Command {
 
 /// Python's Celery worker with the tasks of `tests/python/proj.py`.
 pub fn python_worker(broker: &str, backend: &str) -> Command {
+    python_worker_of("proj", broker, backend)
+}
+
+/// Python's Celery worker with the tasks of `tests/python/<app>.py`.
+pub fn python_worker_of(app: &str, broker: &str, backend: &str) -> Command {
     let mut command = python();
     command.args([
         "-m",
         "celery",
         "-A",
-        "proj",
+        app,
         "worker",
         "--loglevel=info",
         "-c",

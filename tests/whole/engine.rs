@@ -173,3 +173,21 @@ async fn an_early_acknowledgement_that_meets_a_renewal_loses_no_task() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_worker_says_at_its_start_what_does_not_fit_together() {
+    let settings = "task_time_limit = 100\n[broker_transport_options]\nvisibility_timeout = 50\n";
+    let fleet = Fleet::new(settings).await;
+    let memory = ["CONFIG", "SET", "maxmemory", "100mb"];
+    fleet.run::<()>(&memory).await;
+    let policy = ["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"];
+    fleet.run::<()>(&policy).await;
+    let mut worker = fleet.worker("worker").await;
+    worker
+        .says("longer than the visibility timeout (50 s)")
+        .await;
+    worker.says("maxmemory-policy allkeys-lru").await;
+    let other = Fleet::new("").await;
+    let quiet = other.worker("worker").await;
+    assert_eq!(times(&quiet.log(), "WARNING"), 0, "{}", quiet.log());
+}

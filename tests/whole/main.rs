@@ -45,6 +45,10 @@ mod pipeline;
 mod readme;
 /// What may stand in the topic besides our producer's records, and what is read twice.
 mod records;
+/// Results: what either language stores, either reads.
+mod results;
+/// Messages in every serializer, and values that JSON has no word for.
+mod serializers;
 /// Every option of a task, against what Python does with it.
 mod task_options;
 /// The Python twin's own way from the directory to the rows.

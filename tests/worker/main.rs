@@ -7,6 +7,7 @@
 
 mod options;
 mod tasks;
+mod typed;
 
 use std::process::ExitCode;
 
@@ -22,7 +23,8 @@ fn main() -> ExitCode {
         tables: &[],
         build_app: Box::new(|loaded| {
             let app = App::builder("proj", loaded.settings.clone());
-            Ok(options::register(tasks::register(app)).build()?)
+            let app = options::register(tasks::register(app));
+            Ok(typed::register(app).build()?)
         }),
         worker_options: Vec::new(),
         commands: Vec::new(),

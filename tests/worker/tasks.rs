@@ -20,6 +20,9 @@ pub(crate) fn register(app: AppBuilder) -> AppBuilder {
         .task::<expected>()
         .task::<nap>()
         .task::<parent>()
+        .task::<custom>()
+        .task::<caused>()
+        .task::<progress>()
         .handler(Echo)
         .handler(Panics)
         .handler(Refuses)
@@ -39,6 +42,40 @@ fn add(x: i64, y: i64) -> TaskResult<i64> {
 fn boom(exc_type: String, text: String) -> TaskResult<()> {
     let context = Context::current().expect("runs as a task");
     Err(context.raise(TaskException::builtin(exc_type, text)))
+}
+
+/// Raises an exception of the caller's own, with two arguments.
+#[celery::task(name = "proj.custom")]
+fn custom() -> TaskResult<()> {
+    let context = Context::current().expect("runs as a task");
+    let args = vec![json!("bad"), json!(7)];
+    Err(context.raise(TaskException::new("documents", "ProjError", args)))
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read the header")]
+struct HeaderError {
+    source: std::io::Error,
+}
+
+/// Fails for a reason that has a reason.
+#[celery::task(name = "proj.caused")]
+fn caused() -> TaskResult<()> {
+    let context = Context::current().expect("runs as a task");
+    let source = std::io::Error::other("no such disk");
+    let exception = TaskException::builtin("OSError", "cannot load a.csv");
+    Err(context.raise_from(exception, &HeaderError { source }))
+}
+
+/// Says how far it is.
+#[celery::task(name = "proj.progress")]
+async fn progress() -> TaskResult<()> {
+    let context = Context::current().expect("runs as a task");
+    let stored = context.update_state("PROGRESS", json!({"done": 1, "of": 2}));
+    match stored.await {
+        Ok(()) => Ok(()),
+        Err(error) => Err(context.raise(TaskException::builtin("OSError", error.to_string()))),
+    }
 }
 
 /// Fails until it has been retried `times` times.

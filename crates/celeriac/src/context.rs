@@ -13,7 +13,7 @@ use std::time::Duration;
 use celeriac_protocol::message::{Headers, TaskMessage};
 use celeriac_protocol::{DeliveryInfo, Properties, State};
 use chrono::{DateTime, Utc};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::{App, AsyncResult, SendError, SendOptions};
@@ -229,7 +229,9 @@ impl Context {
     /// # Errors
     /// The backend is away; the task may go on.
     pub async fn update_state(&self, state: &str, meta: Value) -> Result<(), Error> {
-        let document = self.author().document(State::from(state), meta);
+        let mut document = self.author().document(State::from(state), meta);
+        let sent = self.children().clone();
+        document.children = sent.iter().map(|id| json!([[id, null], null])).collect();
         self.inner.app.backend().store(&document).await
     }
 

@@ -6,6 +6,7 @@
 //! # Rooms, from the outside in
 //! - `worker`, `shutdown`: a worker's life, from the first connection to the last message given back.
 //! - `control`: remote control.
+//! - `checks`: what does not fit together, said at the start.
 //! - `events`: what monitors are told.
 //! - `consumer`: connecting, taking, and what to do with a message.
 //! - `executor`: running tasks, and the order in which their end is settled.
@@ -22,6 +23,7 @@ mod backend;
 mod backoff;
 mod canvas;
 mod celery_task;
+mod checks;
 pub mod clock;
 mod consumer;
 mod context;

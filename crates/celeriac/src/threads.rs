@@ -1,8 +1,11 @@
-//! How many threads tasks may have that could go on for ever.
+//! How many threads tasks may have.
+//!
+//! CPU work ([`crate::blocking`]) has as many as there are slots or CPUs; more of it waits for its turn.
 //!
 //! A thread that never yields cannot be ended. When its task's time limit has passed, its slot takes the next task, on
 //! another thread; there are twice as many as slots. Once those are all taken by tasks that do not end, slots wait.
 
+use std::num::NonZero;
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -12,16 +15,24 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub(crate) struct Threads {
     places: Arc<Semaphore>,
     count: usize,
+    work: Arc<Semaphore>,
 }
 
 impl Threads {
     /// For so many slots.
     pub(crate) fn new(slots: usize) -> Self {
         let count = slots.saturating_mul(2).min(Semaphore::MAX_PERMITS);
+        let cpus = std::thread::available_parallelism().map_or(1, NonZero::get);
         Self {
             places: Arc::new(Semaphore::new(count)),
             count,
+            work: Arc::new(Semaphore::new(slots.clamp(cpus, Semaphore::MAX_PERMITS))),
         }
+    }
+
+    /// A place for CPU work, likewise.
+    pub(crate) async fn work(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.work).acquire_owned().await.ok()
     }
 
     /// A place, given up by whoever drops it: to be moved into the thread. `None`: never, as they are not closed.

@@ -102,12 +102,28 @@ pub(crate) fn of_panic(exception: &TaskException, task: &str, place: &Place) -> 
     for Frame { file, line, name } in frames.iter().rev() {
         frame(file, line, name);
     }
-    // Without a stack, or without the places of a stripped program, there is the place of the panic itself.
-    if frames.is_empty() {
-        frame(&place.file, &place.line.to_string(), task);
+    // Without a stack, or with one that does not lead there, there is the place of the panic itself.
+    let line = place.line.to_string();
+    let is_shown = frames
+        .iter()
+        .any(|frame| frame.line == line && frame.file.ends_with(&place.file));
+    if !is_shown {
+        frame(&place.file, &line, task);
     }
     text + &one_line(exception)
 }
+
+/// Where a panic begins to be one.
+const PANIC: [&str; 2] = ["__rustc::rust_begin_unwind", "rust_begin_unwind"];
+
+/// What raises panics for others.
+const RAISING: [&str; 5] = [
+    "__rustc::",
+    "rust_begin_unwind",
+    "core::panicking::",
+    "core::option::",
+    "core::result::",
+];
 
 #[derive(Debug, PartialEq)]
 struct Frame {
@@ -137,28 +153,19 @@ fn frames(backtrace: &str) -> Vec<Frame> {
             name = symbol;
         }
     }
-    let is_machinery = |frame: &Frame| {
-        let starts = [
-            "std::panicking",
-            "core::panicking",
-            "__rustc::rust_begin",
-            "std::backtrace",
-        ];
-        starts.iter().any(|start| frame.name.starts_with(start))
+    let starts = |names: &'static [&'static str]| {
+        move |frame: &Frame| names.iter().any(|name| frame.name.starts_with(name))
     };
+    let (is_panic, is_raising) = (starts(&PANIC), starts(&RAISING));
+    // Those behind the panic itself, which also stand at the outer end, where panics are caught.
+    if let Some(panic) = frames.iter().position(is_panic) {
+        let behind = frames[panic..].iter().take_while(|frame| is_raising(frame));
+        let start = panic + behind.count();
+        frames.drain(..start);
+    }
     let is_engine = |frame: &Frame| frame.name.contains("celeriac::executor::");
-    let start = frames
-        .iter()
-        .rposition(is_machinery)
-        .map_or(0, |last| last + 1);
-    frames.drain(..start);
-    frames.truncate(
-        frames
-            .iter()
-            .position(is_engine)
-            .unwrap_or(usize::MAX)
-            .min(FRAMES_MAX),
-    );
+    let end = frames.iter().position(is_engine).unwrap_or(FRAMES_MAX);
+    frames.truncate(end.min(FRAMES_MAX));
     frames
 }
 
@@ -210,7 +217,9 @@ mod tests {
             2: proj::inner\n             at ./src/proj.rs:7:5\n   \
             3: <proj::Task as celeriac::handler::Handler>::run::{{closure}}\n             at ./src/proj.rs:12:9\n   \
             4: celeriac::executor::Executor::run::{{closure}}\n             at ./celeriac/src/executor/mod.rs:200:1\n   \
-            5: main\n";
+            5: std::panicking::catch_unwind\n             at /rustc/5/std/src/panicking.rs:544:40\n   \
+            6: core::panicking::odd\n             at /rustc/5/core/src/panicking.rs:1:1\n   \
+            7: main\n";
         let shown: Vec<String> = frames(backtrace)
             .iter()
             .map(|frame| format!("{} {} {}", frame.file, frame.line, frame.name))

@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use crate::app::App;
 use crate::backoff::Patience;
+use crate::checks;
 use crate::consumer::held::Held;
 use crate::consumer::rate_limit::RateLimits;
 use crate::consumer::{Consumer, Outlets, Prefetch, ReadySender, Slots, lease, neighbours, timer};
@@ -206,6 +207,11 @@ impl Worker {
             self.options.succession.predecessors.clone(),
             released.clone(),
         ));
+        tracker.spawn(checks::run(
+            self.app.clone(),
+            self.limits(),
+            stopping.clone(),
+        ));
         tracker.spawn(lease::restore(self.app.clone(), stopping.clone()));
         let soft = self.app.settings().worker_soft_shutdown_timeout;
         let (stop, slots, over) = (shutdown.clone(), busy.clone(), released.clone());
@@ -232,10 +238,7 @@ impl Worker {
             patience,
             company: Arc::default(),
             busy,
-            limits: TaskLimits {
-                soft: self.options.soft_time_limit,
-                hard: self.options.time_limit,
-            },
+            limits: self.limits(),
             state: state.clone(),
             threads: threads.clone(),
         };
@@ -258,6 +261,13 @@ impl Worker {
             settling,
             timer,
             rates,
+        }
+    }
+
+    fn limits(&self) -> TaskLimits {
+        TaskLimits {
+            soft: self.options.soft_time_limit,
+            hard: self.options.time_limit,
         }
     }
 

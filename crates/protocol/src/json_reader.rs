@@ -50,7 +50,7 @@ struct Reader<'a> {
     at: usize,
 }
 
-type Read<T> = Result<T, &'static str>;
+pub(crate) type Read<T> = Result<T, &'static str>;
 
 impl<'a> Reader<'a> {
     fn error(&self, reason: &'static str) -> ReadError {
@@ -262,14 +262,16 @@ impl Text {
     }
 }
 
-enum Piece {
+/// A part of a string.
+pub(crate) enum Piece {
+    /// A character.
     Char(char),
     /// Half a surrogate pair.
     Half(u16),
 }
 
 /// Takes the inside of a literal apart.
-fn pieces(inside: &str, mut each: impl FnMut(Piece)) -> Read<()> {
+pub(crate) fn pieces(inside: &str, mut each: impl FnMut(Piece)) -> Read<()> {
     let mut high: Option<u16> = None;
     let mut chars = inside.chars();
     while let Some(c) = chars.next() {

@@ -11,7 +11,7 @@
 //! - the envelope of kombu: [`envelope`]; the task message inside it: [`message`], [`headers`], [`compose`], [`canvas`],
 //!   `compression`
 //! - remote control: [`control`]
-//! - results: [`result`], [`state`], [`exception`]
+//! - results: [`result`], [`payload`], [`state`], [`exception`]
 //! - names of keys in Redis: [`binding`]
 //! - how Python writes: [`json`] (`json_reader`, `special`), [`repr`], [`timestamp`]; the other serializers: [`serializer`],
 //!   `msgpack`, `yaml`; objects that JSON has no word for: [`tagged`]; Rust types from all that and back: [`value`]
@@ -39,6 +39,7 @@ mod key_order;
 pub mod limits;
 pub mod message;
 mod msgpack;
+pub mod payload;
 pub mod repr;
 pub mod result;
 pub mod serializer;

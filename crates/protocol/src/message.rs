@@ -228,7 +228,9 @@ fn part<T: FromJson + Default>(field: &'static str, value: Value) -> Result<T, D
     T::from_json(value).map_err(|value| wrong_kind("body", field, T::EXPECTED, Some(&value)))
 }
 
-/// Protocol 1, and the mixed form in which the headers repeat what the body says (they win, as in Celery).
+/// Protocol 1, and the mixed form in which the headers repeat what the body says (they win, as in Celery). Sent again, it
+/// is protocol 2, without what only protocol 1 has. Difference: `taskset`, which is what Celery 3 wrote, is the group here
+/// in either form.
 fn from_protocol_1(
     body: Map,
     headers: &Map,
@@ -248,8 +250,10 @@ fn from_protocol_1(
         );
     }
     let taskset = fields.optional::<Value>("taskset")?;
+    // It says nothing: a time without an offset is UTC to Celery 5.7 in any case.
+    fields.optional::<Value>("utc")?;
     let (mut merged, _) = fields.finish();
-    if let Some(taskset) = taskset {
+    if let Some(taskset) = taskset.filter(|taskset| !taskset.is_null()) {
         merged.insert("group".to_owned(), taskset);
     }
     merged.extend(headers.clone());

@@ -8,7 +8,8 @@ use serde_json::{Number, Value};
 use crate::{
     Map,
     json::python_float,
-    special::{self, Special},
+    json_reader::{self, Piece},
+    special::{self, Key, Special},
     tagged::PythonObject,
 };
 
@@ -81,7 +82,10 @@ fn write_repr(out: &mut String, value: &Value) {
                 if index > 0 {
                     out.push_str(", ");
                 }
-                write_string(out, &special::key_shown(key));
+                match special::key_said(key) {
+                    Key::Text(key) => write_string(out, key),
+                    Key::Literal(inside) => out.push_str(&text_literal(&format!("\"{inside}\""))),
+                }
                 out.push_str(": ");
                 write_repr(out, value);
             }
@@ -114,10 +118,44 @@ fn object_text(value: &Value) -> Option<String> {
     PythonObject::of(value).map(|object| object.repr())
 }
 
-/// Its JSON literal is what Python shows, in other quotes.
+/// Python's `repr` of a text with half a surrogate pair, from its JSON literal.
 fn text_literal(literal: &str) -> String {
-    let inside = literal.trim_matches('"').replace("\\\"", "\"");
-    format!("'{}'", inside.replace('\'', "\\'"))
+    let inside = inside(literal);
+    let mut plain = String::new();
+    each_piece(inside, |piece| match piece {
+        Piece::Char(c) => plain.push(c),
+        Piece::Half(_) => {}
+    });
+    let quote = quote_for(&plain);
+    let mut out = String::from(quote);
+    each_piece(inside, |piece| match piece {
+        Piece::Char(c) => write_char(&mut out, c, quote),
+        Piece::Half(unit) => out.push_str(&format!("\\u{unit:04x}")),
+    });
+    out.push(quote);
+    out
+}
+
+/// As Celery shows it: only what Rust cannot hold is escaped.
+fn text_shown(inside: &str) -> String {
+    let mut out = String::new();
+    each_piece(inside, |piece| match piece {
+        Piece::Char(c) => out.push(c),
+        Piece::Half(unit) => out.push_str(&format!("\\u{unit:04x}")),
+    });
+    out
+}
+
+fn inside(literal: &str) -> &str {
+    let inside = literal
+        .strip_prefix('"')
+        .and_then(|text| text.strip_suffix('"'));
+    inside.unwrap_or_default()
+}
+
+/// What is kept as a literal is one: it was looked at.
+fn each_piece(inside: &str, each: impl FnMut(Piece)) {
+    json_reader::pieces(inside, each).unwrap_or_default();
 }
 
 /// Null, booleans and numbers; the rest is not asked for.
@@ -139,28 +177,34 @@ fn number_text(number: &Number) -> String {
 
 /// A string with the quotes that Python chooses: single ones, unless only those occur inside.
 fn write_string(out: &mut String, text: &str) {
-    let quote = if text.contains('\'') && !text.contains('"') {
+    let quote = quote_for(text);
+    out.push(quote);
+    text.chars().for_each(|c| write_char(out, c, quote));
+    out.push(quote);
+}
+
+fn quote_for(text: &str) -> char {
+    if text.contains('\'') && !text.contains('"') {
         '"'
     } else {
         '\''
-    };
-    out.push(quote);
-    for c in text.chars() {
-        match c {
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            c if c == quote => out.extend(['\\', c]),
-            c if is_printable(c) => out.push(c),
-            c => match u32::from(c) {
-                code @ 0..=0xff => out.push_str(&format!("\\x{code:02x}")),
-                code @ 0x100..=0xffff => out.push_str(&format!("\\u{code:04x}")),
-                code => out.push_str(&format!("\\U{code:08x}")),
-            },
-        }
     }
-    out.push(quote);
+}
+
+fn write_char(out: &mut String, c: char, quote: char) {
+    match c {
+        '\\' => out.push_str("\\\\"),
+        '\n' => out.push_str("\\n"),
+        '\r' => out.push_str("\\r"),
+        '\t' => out.push_str("\\t"),
+        c if c == quote => out.extend(['\\', c]),
+        c if is_printable(c) => out.push(c),
+        c => match u32::from(c) {
+            code @ 0..=0xff => out.push_str(&format!("\\x{code:02x}")),
+            code @ 0x100..=0xffff => out.push_str(&format!("\\u{code:04x}")),
+            code => out.push_str(&format!("\\U{code:08x}")),
+        },
+    }
 }
 
 /// Python's `str.isprintable`. Rust's own tables have the same rule behind `escape_debug`; a letter goes first because
@@ -180,16 +224,22 @@ fn is_printable(c: char) -> bool {
     text.escape_debug().nth(1) == Some(c)
 }
 
-/// As [`object_text`]; Celery shows bytes as text where they are, else in hexadecimal digits.
-fn safe_text(value: &Value) -> Option<String> {
+enum Shown {
+    /// A string, still without quotes.
+    Text(String),
+    Bytes(Vec<u8>),
+    Other(String),
+}
+
+/// As [`object_text`], with what Celery shows in its own way.
+fn safe_text(value: &Value) -> Option<Shown> {
+    if let Some(Special::Text(literal)) = Special::of(value) {
+        return Some(Shown::Text(text_shown(inside(&literal))));
+    }
     let Some(PythonObject::Bytes(bytes)) = PythonObject::of(value) else {
-        return object_text(value);
+        return object_text(value).map(Shown::Other);
     };
-    let inside = match std::str::from_utf8(&bytes) {
-        Ok(text) => text.to_owned(),
-        Err(_) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
-    };
-    Some(format!("b'{inside}'"))
+    Some(Shown::Bytes(bytes.into_owned()))
 }
 
 /// Celery's `saferepr`: stops at a number of characters, then closes what is open.
@@ -243,7 +293,9 @@ impl SafeRepr {
             Value::String(text) => self.string(text),
             Value::Array(items) => self.container("[", "]", |writer| writer.items(items)),
             Value::Object(map) => match safe_text(value) {
-                Some(text) => {
+                Some(Shown::Text(text)) => self.string(&text),
+                Some(Shown::Bytes(bytes)) => self.bytes(&bytes),
+                Some(Shown::Other(text)) => {
                     let text = self.truncate(&text);
                     self.piece(&text);
                 }
@@ -261,13 +313,35 @@ impl SafeRepr {
         self.piece(&quoted);
     }
 
+    /// Celery shows bytes as text where they are, else in hexadecimal digits.
+    fn bytes(&mut self, bytes: &[u8]) {
+        let left = self.left.and_then(|left| usize::try_from(left).ok());
+        let head = left
+            .filter(|left| *left > 0)
+            .and_then(|left| bytes.get(..left));
+        let more = if head.is_some_and(|head| head.len() < bytes.len()) {
+            "..."
+        } else {
+            ""
+        };
+        let head = head.unwrap_or(bytes);
+        let inside = match std::str::from_utf8(head) {
+            Ok(text) => text.to_owned(),
+            Err(_) => head.iter().map(|byte| format!("{byte:02x}")).collect(),
+        };
+        self.piece(&format!("b'{inside}{more}'"));
+    }
+
     fn object(&mut self, map: &Map) {
         self.container("{", "}", |writer| {
             for (index, (key, value)) in map.iter().enumerate() {
                 if index > 0 && !writer.piece(", ") {
                     return;
                 }
-                writer.string(&special::key_shown(key));
+                match special::key_said(key) {
+                    Key::Text(key) => writer.string(key),
+                    Key::Literal(inside) => writer.string(&text_shown(inside)),
+                }
                 if !writer.piece(": ") {
                     return;
                 }

@@ -8,8 +8,6 @@
 //! Guarantee M4: what a Python worker would pass on, digit for digit, is not destroyed by passing through here.
 //! Counterpart: CPython's `json.decoder` (`parse_constant`, `scanstring`), whose values need no such marks.
 
-use std::borrow::Cow;
-
 use serde_json::{Number, Value};
 
 use crate::Map;
@@ -202,13 +200,6 @@ pub(crate) fn key_said(key: &str) -> Key<'_> {
     match key.strip_prefix('\u{0}') {
         Some(rest) if could_be_mistaken(rest) => Key::Text(rest),
         _ => Key::Text(key),
-    }
-}
-
-/// The key as a person may see it.
-pub(crate) fn key_shown(key: &str) -> Cow<'_, str> {
-    match key_said(key) {
-        Key::Text(text) | Key::Literal(text) => Cow::Borrowed(text),
     }
 }
 

@@ -157,30 +157,21 @@ pub fn deserialize<'de, T: Native, D: Deserializer<'de>>(deserializer: D) -> Res
 #[cfg(test)]
 mod tests {
     use chrono::{DateTime, FixedOffset, NaiveDate, NaiveDateTime, NaiveTime, Utc};
-    use serde::de::DeserializeOwned;
     use uuid::Uuid;
 
     use super::*;
     use crate::value;
 
-    fn check<T: Native + PartialEq + std::fmt::Debug>(tagged: Value, repr: &str) -> T
-    where
-        Tagged<T>: DeserializeOwned,
-    {
-        assert_eq!(crate::repr::repr_value(&tagged), repr);
+    /// Shown as Python shows it, read, and written as it was.
+    fn check<T: Native + PartialEq + std::fmt::Debug>(tagged: &Value, repr: &str) -> T {
+        assert_eq!(crate::repr::repr_value(tagged), repr);
         let Tagged(read) = value::from_value::<Tagged<T>>(tagged.clone()).unwrap();
-        assert_eq!(
-            value::to_value(&Tagged(&read).0.to_python().to_value()).unwrap(),
-            tagged
-        );
-        assert_eq!(
-            serde_json::to_value(Tagged(
-                T::from_python(&PythonObject::of(&tagged).unwrap()).unwrap()
-            ))
-            .unwrap(),
-            tagged
-        );
-        read
+        let object = PythonObject::of(tagged).unwrap();
+        assert_eq!(T::from_python(&object).as_ref(), Ok(&read));
+        let again = Tagged(read);
+        assert_eq!(&value::to_value(&again).unwrap(), tagged);
+        assert_eq!(&serde_json::to_value(&again).unwrap(), tagged);
+        again.0
     }
 
     fn tag(tag: &str, value: impl Into<Value>) -> Value {
@@ -192,30 +183,30 @@ mod tests {
         let text = "2026-11-23T17:43:36.694319+00:00";
         let shown =
             "datetime.datetime(2026, 11, 23, 17, 43, 36, 694319, tzinfo=datetime.timezone.utc)";
-        let time = check::<DateTime<Utc>>(tag("datetime", text), shown);
+        let time = check::<DateTime<Utc>>(&tag("datetime", text), shown);
         assert_eq!(time.timestamp_subsec_micros(), 694_319);
         check::<DateTime<FixedOffset>>(
-            tag("datetime", "2026-11-23T17:43:00-05:30"),
+            &tag("datetime", "2026-11-23T17:43:00-05:30"),
             "datetime.datetime(2026, 11, 23, 17, 43, \
              tzinfo=datetime.timezone(datetime.timedelta(days=-1, seconds=66600)))",
         );
         check::<NaiveDateTime>(
-            tag("datetime", "2026-11-23T00:00:00"),
+            &tag("datetime", "2026-11-23T00:00:00"),
             "datetime.datetime(2026, 11, 23, 0, 0)",
         );
-        check::<NaiveDate>(tag("date", "2026-01-02"), "datetime.date(2026, 1, 2)");
+        check::<NaiveDate>(&tag("date", "2026-01-02"), "datetime.date(2026, 1, 2)");
         check::<NaiveTime>(
-            tag("time", "17:43:36.000001"),
+            &tag("time", "17:43:36.000001"),
             "datetime.time(17, 43, 36, 1)",
         );
-        let number = check::<Decimal>(tag("decimal", "1.50"), "Decimal('1.50')");
+        let number = check::<Decimal>(&tag("decimal", "1.50"), "Decimal('1.50')");
         assert_eq!(number.as_str(), "1.50");
         check::<Uuid>(
-            tag("uuid", json!({"hex": "801db094f8974d89822adba7fac8ae2e"})),
+            &tag("uuid", json!({"hex": "801db094f8974d89822adba7fac8ae2e"})),
             "UUID('801db094-f897-4d89-822a-dba7fac8ae2e')",
         );
-        check::<Vec<u8>>(tag("bytes", "a'é"), "b\"a'\\xc3\\xa9\"");
-        check::<Vec<u8>>(tag("base64", "/wA="), "b'\\xff\\x00'");
+        check::<Vec<u8>>(&tag("bytes", "a'é"), "b\"a'\\xc3\\xa9\"");
+        check::<Vec<u8>>(&tag("base64", "/wA="), "b'\\xff\\x00'");
     }
 
     #[test]

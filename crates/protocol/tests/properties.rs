@@ -3,8 +3,12 @@
 use std::sync::LazyLock;
 
 use celeriac_protocol::{
-    ControlRequest, DecodeError, Envelope, Headers, Limits, Map, Routing, Signature, State,
-    TaskCall, TaskException, TaskMessage, TaskMeta, binding::Binding, json, repr, timestamp,
+    Accept, Compression, ControlRequest, DecodeError, Envelope, Headers, Limits, Map, Routing,
+    Serializer, Signature, State, TaskCall, TaskException, TaskMessage, TaskMeta,
+    binding::Binding,
+    deserialize, from_value, json, repr, serialize,
+    tagged::{Native as _, PythonObject},
+    timestamp, to_value,
 };
 use chrono::{DateTime, Utc};
 use proptest::{collection::vec, prelude::*};
@@ -31,6 +35,52 @@ fn any_json() -> impl Strategy<Value = Value> {
 
 fn any_map() -> impl Strategy<Value = Map> {
     vec(("[a-z]{1,8}", any_json()), 0..4).prop_map(|pairs| pairs.into_iter().collect())
+}
+
+/// What Python has beside that, as it is read.
+fn any_python() -> impl Strategy<Value = Value> {
+    let token = prop_oneof![
+        prop::sample::select(vec![
+            "NaN",
+            "Infinity",
+            "-Infinity",
+            r#"{"\u0000celeriac": "NaN"}"#,
+            r#"{"\u0000\u0000celeriac": 1}"#
+        ])
+        .prop_map(str::to_owned),
+        "-?[1-9][0-9]{17,40}",
+        r#""[a-z]{0,3}\\ud83[a-f][a-z]{0,3}""#,
+        r#"\{"[a-z]{0,3}\\udc0[a-f]": \[\]\}"#,
+    ];
+    let token = token.prop_map(|text| json::parse("token", text.as_bytes()).expect("a token"));
+    let object = prop_oneof![
+        any_time().prop_map(|time| time.to_python()),
+        any_time().prop_map(|time| time.naive_utc().to_python()),
+        any_time().prop_map(|time| time.date_naive().to_python()),
+        any_time().prop_map(|time| time.time().to_python()),
+        vec(any::<u8>(), 0..6).prop_map(|bytes| bytes.to_python()),
+        any::<u128>().prop_map(|id| PythonObject::Uuid(format!("{id:032x}").into())),
+    ];
+    let leaf = prop_oneof![
+        any_json(),
+        token,
+        object.prop_map(|object| object.to_value())
+    ];
+    leaf.prop_recursive(3, 16, 4, |inner| {
+        prop_oneof![
+            vec(inner.clone(), 0..4).prop_map(Value::from),
+            vec(("[a-z]{1,3}", inner), 0..4)
+                .prop_map(|pairs| Value::Object(pairs.into_iter().collect())),
+        ]
+    })
+}
+
+fn count(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(count).sum::<usize>(),
+        Value::Object(map) => 1 + map.values().map(count).sum::<usize>(),
+        _ => 1,
+    }
 }
 
 /// Celery's header names and others, in any order, with values of any type.
@@ -281,15 +331,17 @@ proptest! {
         field in any::<prop::sample::Index>(),
         value in odd_json(),
     ) {
-        let mut message: Value = serde_json::from_str(&which.get(MESSAGES.as_slice())[..]).unwrap();
+        let message = which.get(MESSAGES.as_slice());
+        let mut message = json::parse("message", message.as_bytes()).unwrap();
         let fields = pointers(&message);
         *message.pointer_mut(field.get(&fields).as_str()).unwrap() = value;
-        let bytes = message.to_string().into_bytes();
-        match TaskMessage::decode(&Limits::default(), &bytes) {
+        let bytes = json::to_python_vec(&message);
+        let limits = Limits::default().accepting(Accept::only(&Serializer::ALL));
+        match TaskMessage::decode(&limits, &bytes) {
             // What is read is sent again such that it is read as the same.
             Ok(task) => {
                 let sent = task.to_envelope(&Routing::queue("q"), "tag");
-                let again = TaskMessage::from_envelope(&Limits::default(), sent.clone()).unwrap();
+                let again = TaskMessage::from_envelope(&limits, sent.clone()).unwrap();
                 prop_assert_eq!(again.to_envelope(&Routing::queue("q"), "tag").to_json(), sent.to_json());
             }
             Err(error) => prop_assert!(!error.to_string().is_empty()),
@@ -319,11 +371,13 @@ proptest! {
         values in 1..60_usize,
     ) {
         let message = which.get(MESSAGES.as_slice());
-        let limits = Limits { message_bytes: bytes, body_bytes: bytes / 4, nesting, values, accept: celeriac_protocol::Accept::only(&celeriac_protocol::Serializer::ALL) };
+        let accept = Accept::only(&Serializer::ALL);
+        let limits = Limits { message_bytes: bytes, body_bytes: bytes / 4, nesting, values, accept };
         match Envelope::parse_within(&limits, message.as_bytes()) {
             Ok(envelope) => {
                 prop_assert!(message.len() <= bytes);
-                prop_assert!(serde_json::from_str(message).is_ok_and(|value| depth(&value) <= nesting));
+                let parsed = json::parse("message", message.as_bytes());
+                prop_assert!(parsed.is_ok_and(|value| depth(&value) <= nesting));
                 if let Ok(body) = envelope.decode_body(&limits) {
                     prop_assert!(body.len() <= bytes / 4);
                 }
@@ -338,8 +392,8 @@ proptest! {
     #[test]
     fn any_bytes_are_decompressed_within_the_limit(
         stream in vec(any::<u8>(), 0..300),
-        start in prop::sample::select(vec![&b""[..], b"\x78\x9c", b"BZh91AY&SY"]),
-        codec in prop::sample::select(vec!["gzip", "bzip2"]),
+        start in prop::sample::select(vec![&b""[..], b"\x78\x9c", b"BZh91AY&SY", b"\x28\xb5\x2f\xfd", b"\x28\xb5\x2f\xfd\x04\x58"]),
+        codec in prop::sample::select(Compression::ALL.map(Compression::name).to_vec()),
     ) {
         let mut envelope = Envelope::default();
         envelope.headers.insert("compression".to_owned(), Value::from(codec));
@@ -374,6 +428,73 @@ proptest! {
         let text = json::to_python_string(&value);
         prop_assert!(text.bytes().all(|byte| matches!(byte, b' '..=b'~')), "{}", text);
         prop_assert_eq!(json::parse("text", text.as_bytes()).unwrap(), value);
+    }
+
+    #[test]
+    fn what_python_has_is_read_as_it_was_written(value in any_python()) {
+        let handed_on: Value = from_value(value.clone()).unwrap();
+        prop_assert_eq!(&to_value(&handed_on).unwrap(), &value);
+        for serializer in Serializer::ALL {
+            let Ok(bytes) = serialize(serializer, &value) else {
+                prop_assert!(serializer != Serializer::Json);
+                continue;
+            };
+            let read = deserialize(&Limits::default(), "value", serializer, &bytes);
+            prop_assert_eq!(&read.unwrap(), &value, "{:?} {}", serializer, String::from_utf8_lossy(&bytes));
+        }
+    }
+
+    #[test]
+    fn any_json_of_pythons_is_read_as_itself(text in r#"[\[\]{}", :0-9.eENaInfity\\ud8cC\-]{0,40}"#) {
+        if let Ok(value) = json::parse("text", text.as_bytes()) {
+            let written = json::to_python_string(&value);
+            prop_assert_eq!(json::parse("text", written.as_bytes()).unwrap(), value);
+            // What both read, both read alike.
+            if let Ok(plain) = serde_json::from_str::<Value>(&text)
+                && !written.contains("celeriac")
+                && plain.to_string().len() < 18
+            {
+                prop_assert_eq!(json::to_python_string(&plain), written);
+            }
+        }
+    }
+
+    #[test]
+    fn any_bytes_in_any_serializer_are_a_value_or_have_a_reason(
+        bytes in prop_oneof![
+            vec(any::<u8>(), 0..200),
+            "[\\[\\]{}\"', :&*a!?|>0-9.\n\\-]{0,60}".prop_map(String::into_bytes),
+        ],
+        values in 1..40_usize,
+    ) {
+        let limits = Limits { values, nesting: 6, ..Limits::default() };
+        for serializer in Serializer::ALL {
+            match deserialize(&limits, "bytes", serializer, &bytes) {
+                Ok(value) => {
+                    prop_assert!(count(&value) <= 3 * values && depth(&value) <= 8, "{}", value);
+                    let written = serialize(serializer, &value).unwrap();
+                    let again = deserialize(&Limits::default(), "bytes", serializer, &written);
+                    prop_assert_eq!(again.unwrap(), value);
+                }
+                Err(error) => prop_assert!(!error.to_string().is_empty()),
+            }
+        }
+    }
+
+    #[test]
+    fn damaged_bodies_are_read_without_a_panic(
+        serializer in prop::sample::select(Serializer::ALL.to_vec()),
+        value in any_python(),
+        at in any::<prop::sample::Index>(),
+        put in vec(any::<u8>(), 0..4),
+        cut in 0..6_usize,
+    ) {
+        if let Ok(mut bytes) = serialize(serializer, &value) {
+            let at = at.index(bytes.len());
+            let end = (at + cut).min(bytes.len());
+            bytes.splice(at..end, put);
+            drop(deserialize(&Limits::default(), "bytes", serializer, &bytes));
+        }
     }
 
     #[test]

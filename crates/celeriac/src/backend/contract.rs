@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use celeriac_protocol::result::TaskMeta;
 use celeriac_protocol::state::State;
+use celeriac_protocol::{Compression, Serializer};
 use futures_util::future::join_all;
 use redis::aio::MultiplexedConnection;
 use serde_json::{Value, json};
@@ -15,6 +16,9 @@ use uuid::Uuid;
 
 use super::{MemoryBackend, RedisBackend, ResultBackend};
 use crate::app::Settings;
+
+/// No step takes longer, also on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A backend, another one on the same results, and a look behind the scenes.
 struct World {
@@ -171,6 +175,50 @@ async fn a_success_is_never_overwritten_and_everything_else_is() {
 }
 
 #[tokio::test]
+async fn in_every_serializer_and_compression_it_is_the_same() {
+    for serializer in Serializer::ALL {
+        for compression in [None, Some(Compression::Zlib), Some(Compression::Zstd)] {
+            let adjust = |settings: &mut Settings| {
+                settings.result_serializer = serializer;
+                settings.result_compression = compression;
+            };
+            for world in each(adjust).await {
+                let case = format!("{} {serializer:?} {compression:?}", world.name);
+                for state in [State::Started, State::Retry, State::Success, State::Failure] {
+                    world.store("a", state, json!({"ü": [1, null]})).await;
+                }
+                let kept = world.other.wait("a").await.unwrap();
+                assert_eq!(kept.status, State::Success, "{case}");
+                assert_eq!(kept.result, json!({"ü": [1, null]}), "{case}");
+                let (raw, _) = world.raw("a").await.unwrap();
+                let is_told_at_once = raw.starts_with(b"{\"status\": \"SUCCESS\"");
+                // Ours is YAML on one line, which begins as JSON does.
+                let is_wanted = serializer != Serializer::Msgpack && compression.is_none();
+                assert_eq!(is_told_at_once, is_wanted, "{case}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_is_a_failure() {
+    for world in each(|settings| settings.result_serializer = Serializer::Msgpack).await {
+        let date = r#"{"__type__": "date", "__value__": "2026-11-23"}"#;
+        let date = celeriac_protocol::json::parse("a date", date.as_bytes()).unwrap();
+        world.store("a", State::Success, date).await;
+        let kept = world.get("a").await.unwrap();
+        let text = kept.exception().unwrap().repr();
+        assert_eq!(
+            (kept.status, &*text),
+            (
+                State::Failure,
+                "EncodeError('msgpack cannot write datetime.date(2026, 11, 23)')"
+            )
+        );
+    }
+}
+
+#[tokio::test]
 async fn rubbish_is_an_error_to_whoever_asks() {
     for world in each(|_| {}).await {
         world.put("a", b"rubbish").await;
@@ -252,7 +300,8 @@ async fn whoever_waits_hears_the_last_state_and_not_those_before() {
             assert_eq!((heard.status, heard.result), (State::Failure, json!(2)));
         }
         // Whoever comes too late finds it there.
-        let late = world.other.wait("a").await.unwrap();
+        let late = tokio::time::timeout(PATIENCE, world.other.wait("a")).await;
+        let late = late.expect("it is looked for").unwrap();
         assert_eq!(late.status, State::Failure, "{}", world.name);
     }
 }

@@ -5,15 +5,25 @@
 
 use std::time::Duration;
 
+use celeriac_protocol::exception::TaskException;
 use celeriac_protocol::result::TaskMeta;
 use celeriac_protocol::state::State;
+use celeriac_protocol::{Compression, Limits, Serializer, payload};
 
 use crate::app::Settings;
+use crate::log_lines::shown;
+use crate::traceback;
 use crate::transport::Error;
+
+/// The largest value that Redis takes.
+const BYTES_MAX: usize = 512 * 1024 * 1024;
 
 /// How results are written and for how long they are kept.
 #[derive(Debug, Clone)]
 pub(super) struct Documents {
+    serializer: Serializer,
+    compression: Option<Compression>,
+    limits: Limits,
     expires: Option<Duration>,
     failure_expires: Option<Duration>,
 }
@@ -30,6 +40,9 @@ impl Documents {
     pub(super) fn new(settings: &Settings) -> Self {
         let failure = settings.result_failure_expires;
         Self {
+            serializer: settings.result_serializer,
+            compression: settings.result_compression,
+            limits: Limits::new(BYTES_MAX, BYTES_MAX),
             expires: settings.result_expires,
             failure_expires: failure.map_or(settings.result_expires, |expires| {
                 (!expires.is_zero()).then_some(expires)
@@ -37,14 +50,40 @@ impl Documents {
         }
     }
 
-    /// What to store.
+    /// What to store. What cannot be stored is a failure, as in Celery; to try it again would not help.
     pub(super) fn write(&self, meta: &TaskMeta) -> Document {
-        let expires = match meta.status {
+        let refusal = match payload::write(meta, self.serializer, self.compression) {
+            Ok(bytes) if bytes.len() < BYTES_MAX => return self.document(&meta.status, bytes),
+            Ok(_) => (
+                "celery.exceptions",
+                "BackendStoreError",
+                "value too large for Redis backend".to_owned(),
+            ),
+            Err(error) => ("kombu.exceptions", "EncodeError", error.to_string()),
+        };
+        let (module, class, text) = refusal;
+        let id = shown(&meta.task_id);
+        log::error!(task_id = id.as_str(); "cannot store the result of {id}, storing a failure instead: {text}");
+        let exception = TaskException::new(module, class, vec![text.into()]);
+        let failure = TaskMeta {
+            date_done: meta.date_done.clone(),
+            group_id: meta.group_id.clone(),
+            parent_id: meta.parent_id.clone(),
+            traceback: Some(traceback::one_line(&exception)),
+            ..TaskMeta::new(&meta.task_id, State::Failure, exception.to_value())
+        };
+        let bytes = payload::write(&failure, self.serializer, self.compression);
+        let bytes = bytes.unwrap_or_else(|_| failure.to_json().into_bytes());
+        self.document(&State::Failure, bytes)
+    }
+
+    fn document(&self, status: &State, bytes: Vec<u8>) -> Document {
+        let expires = match status {
             State::Failure => self.failure_expires,
             _ => self.expires,
         };
         Document {
-            bytes: meta.to_json().into_bytes(),
+            bytes,
             // Less than a second is a second: 0 would mean for ever.
             expires_secs: expires.map_or(0, |expires| expires.as_secs().max(1)),
         }
@@ -55,7 +94,7 @@ impl Documents {
     /// # Errors
     /// It is no result.
     pub(super) fn read(&self, key: &str, bytes: &[u8]) -> Result<TaskMeta, Error> {
-        TaskMeta::parse(bytes).map_err(|error| Error::Reply {
+        payload::read(bytes, self.serializer, &self.limits).map_err(|error| Error::Reply {
             reply: format!("key {key:?} holds no task result: {error}"),
         })
     }

@@ -219,7 +219,7 @@ impl Arrival {
     }
 }
 
-type Decoded = (TaskMessage, Option<DateTime<Utc>>, bool);
+type Decoded = (Arc<TaskMessage>, Option<DateTime<Utc>>, bool);
 
 fn decode(limits: &Limits, raw: &[u8]) -> Result<Decoded, DecodeError> {
     let message = TaskMessage::decode(limits, raw)?;
@@ -230,5 +230,5 @@ fn decode(limits: &Limits, raw: &[u8]) -> Result<Decoded, DecodeError> {
         .delivery_info
         .redelivered
         .unwrap_or(false);
-    Ok((message, eta, is_redelivered))
+    Ok((Arc::new(message), eta, is_redelivered))
 }

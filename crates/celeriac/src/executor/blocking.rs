@@ -16,9 +16,9 @@ use crate::log_lines;
 #[error("the worker is ending; the work was not started")]
 pub struct BlockingError;
 
-/// Runs `work` on a thread of its own and waits for it. Within a task, `work` gets the token that is
-/// done when the run is to end at once; look at it every few milliseconds. A panic in `work` goes on in
-/// the caller.
+/// Runs `work` on a thread of its own and waits for it. Within a worker, as much of it runs at a time as the worker has
+/// slots, or the machine CPUs. Within a task, `work` gets the token that is done when the run is to end at once; look at
+/// it every few milliseconds: a thread that never does cannot be ended. A panic in `work` goes on in the caller.
 ///
 /// # Cancel safety
 /// Dropping the future does not end the work; the token does.
@@ -30,12 +30,16 @@ where
     F: FnOnce(CancellationToken) -> R + Send + 'static,
     R: Send + 'static,
 {
-    let cancelled = Context::current().map_or_else(CancellationToken::new, |context| {
-        context.cancelled().clone()
-    });
+    let (cancelled, place) = match Context::current() {
+        Some(context) => (context.cancelled().clone(), context.threads().work().await),
+        None => (CancellationToken::new(), None),
+    };
     let name = log_lines::process_name();
     let witness = Witness::current();
-    let work = move || witness.sync_scope(|| work(cancelled));
+    let work = move || {
+        let _place = place;
+        witness.sync_scope(|| work(cancelled))
+    };
     let thread = tokio::task::spawn_blocking(move || log_lines::in_process_sync(name, work));
     thread.await.map_err(unwound)
 }

@@ -7,6 +7,7 @@
 //!
 //! Counterpart: `celery/worker/request.py` (`on_success`, `on_failure`), which the main process does beside the pool.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -80,7 +81,8 @@ impl Executor {
 
     async fn finish_guarded(&self, ending: Ending) {
         let (slot, traces) = (Arc::clone(&ending.slot), ending.request.traces());
-        self.guarded(&slot, &traces, self.finish(ending)).await;
+        let end = pin!(self.finish(ending));
+        self.guarded(&slot, &traces, end).await;
     }
 
     pub(super) async fn finish(&self, ending: Ending) {

@@ -21,6 +21,7 @@ mod settle;
 mod time_limit;
 
 use std::panic::AssertUnwindSafe;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -102,8 +103,9 @@ impl Executor {
         let name = log_lines::slot_name(slot);
         while let Some(request) = self.next(&ready).await {
             let traces = request.traces();
-            let execution = self.guarded(&name, &traces, self.execute(request));
-            if let Some(Some(ending)) = execution.await {
+            // Pinned here, and passed on by reference: it is too large to be moved around.
+            let execution = pin!(self.execute(request));
+            if let Some(Some(ending)) = self.guarded(&name, &traces, execution).await {
                 // It cannot be refused: what settles ends after the slots.
                 endings.send(ending.of_slot(&name)).await.ok();
             }
@@ -118,7 +120,7 @@ impl Executor {
         &self,
         name: &Arc<str>,
         traces: &Traces,
-        work: impl Future<Output = T>,
+        work: Pin<&mut impl Future<Output = T>>,
     ) -> Option<T> {
         let work = AssertUnwindSafe(work).catch_unwind();
         match log_lines::in_process(Arc::clone(name), work).await {

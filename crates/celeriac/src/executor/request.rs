@@ -65,13 +65,13 @@ impl Request {
     pub(crate) fn new(
         app: &App,
         task: Arc<Registered>,
-        message: TaskMessage,
+        message: Arc<TaskMessage>,
         delivery: Delivery,
         place: Place,
         cancelled: CancellationToken,
     ) -> Self {
         Self {
-            context: Context::new(app.clone(), Arc::new(message), place, cancelled),
+            context: Context::new(app.clone(), message, place, cancelled),
             task,
             delivery: Some(delivery),
             permit: None,

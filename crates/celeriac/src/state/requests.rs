@@ -70,15 +70,21 @@ pub(super) struct Requests {
 struct Total {
     name: String,
     started: u64,
-    /// How many of the last runs in a row were short.
+    /// How many of the last runs were short: halved by one that was not quite, and forgotten after a long one.
     short: u32,
 }
 
 /// A run that ends within this time is short: a round trip to the broker takes about as long.
 const SHORT: Duration = Duration::from_millis(1);
 
-/// So many short runs in a row make a task brisk.
+/// A run that takes so long is no accident.
+const LONG: Duration = Duration::from_millis(50);
+
+/// So many short runs in a row make a task brisk …
 const BRISK: u32 = 100;
+
+/// … and this is how many count.
+const BRISK_MAX: u32 = 1000;
 
 impl Requests {
     pub(super) fn insert(&mut self, message: Arc<TaskMessage>, cancel: CancellationToken) -> u64 {
@@ -279,9 +285,11 @@ impl Tracked {
         if let Some((started, kind)) = run
             && let Some(total) = requests.totals.get_mut(kind)
         {
-            total.short = match started.elapsed() < SHORT {
-                true => total.short.saturating_add(1),
-                false => 0,
+            total.short = match started.elapsed() {
+                elapsed if elapsed < SHORT => (total.short + 1).min(BRISK_MAX),
+                // A busy machine holds up anything now and then.
+                elapsed if elapsed < LONG => total.short / 2,
+                _ => 0,
             };
         }
         terminated.is_some()

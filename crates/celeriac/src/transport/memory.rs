@@ -21,10 +21,11 @@ use super::dead_letter::{DeadLetter, record_head};
 use super::order::Cycle;
 use super::redelivered::redelivered;
 use super::{
-    Beats, Delivery, Error, MAX_DEATHS, MAX_TAKE, QueueEnd, Transport, Unsettled, died_too_often,
-    next_step,
+    Beats, Delivery, Error, MAX_DEATHS, MAX_TAKE, QueueEnd, ServerFacts, Transport, Unsettled,
+    died_too_often, next_step,
 };
 use crate::app::settings::BrokerTransportOptions;
+use crate::clock;
 
 /// A look is due after this long even if nothing was pushed.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
@@ -112,6 +113,13 @@ impl Transport for MemoryTransport {
 
     async fn connect(&self) -> Result<(), Error> {
         Ok(())
+    }
+
+    async fn facts(&self) -> Result<ServerFacts, Error> {
+        Ok(ServerFacts {
+            now: clock::now(),
+            eviction_policy: None,
+        })
     }
 
     async fn declare(&self, _queue: &str) -> Result<(), Error> {

@@ -27,6 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 pub use dead_letter::DeadLetter;
@@ -129,6 +130,15 @@ pub struct Beats {
     pub others: BTreeMap<String, i64>,
 }
 
+/// What a broker says of itself that a worker may have to warn of.
+#[derive(Debug, Clone)]
+pub struct ServerFacts {
+    /// Its clock.
+    pub now: DateTime<Utc>,
+    /// How it throws keys away when its memory is full; `None` where it does not, or does not say.
+    pub eviction_policy: Option<String>,
+}
+
 /// A broker, as the engine uses it.
 #[async_trait]
 pub trait Transport: Send + Sync + std::fmt::Debug {
@@ -145,6 +155,12 @@ pub trait Transport: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// The broker cannot be reached or refuses us.
     async fn connect(&self) -> Result<(), Error>;
+
+    /// Looks at the broker's clock, and whether it keeps what it is given.
+    ///
+    /// # Errors
+    /// The broker is away, or refuses.
+    async fn facts(&self) -> Result<ServerFacts, Error>;
 
     /// Makes the queue known to Python's clients and workers (binding sets).
     ///

@@ -1,6 +1,11 @@
 //! Tables of what Python's own functions give.
 
-use celeriac_protocol::{binding, json::to_python_string, repr, timestamp};
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use celeriac_protocol::{
+    Limits, Serializer, binding, deserialize,
+    json::{self, to_python_string},
+    repr, serialize, timestamp,
+};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -164,4 +169,88 @@ fn bindings_have_kombus_keys_and_members() {
         ];
         assert!(keys.contains(&line.key), "{}", line.key);
     }
+}
+
+#[derive(Deserialize)]
+struct PythonValue {
+    text: String,
+    repr: String,
+    saferepr: String,
+    argsrepr: String,
+}
+
+#[test]
+fn what_json_has_no_word_for_is_read_written_and_shown_as_python_does() {
+    let lines = fixture::<PythonValue>("python_values");
+    let read = |line: &PythonValue| json::parse("value", line.text.as_bytes()).unwrap();
+    let named = |line: &PythonValue, ours: String, recorded: &str| {
+        (line.text.clone(), ours, recorded.to_owned())
+    };
+    let written = lines
+        .iter()
+        .map(|line| named(line, to_python_string(&read(line)), &line.text));
+    check_all("json", written);
+    let shown = lines
+        .iter()
+        .map(|line| named(line, repr::repr_value(&read(line)), &line.repr));
+    check_all("repr", shown);
+    let shown = lines
+        .iter()
+        .map(|line| named(line, repr::saferepr(&read(line)), &line.saferepr));
+    check_all("saferepr", shown);
+    let shown = lines
+        .iter()
+        .map(|line| named(line, repr::repr_args(&[read(line)]), &line.argsrepr));
+    check_all("argsrepr", shown);
+}
+
+#[derive(Deserialize)]
+struct Serialized {
+    content_type: String,
+    content_encoding: String,
+    payload: String,
+    text: String,
+}
+
+#[test]
+fn msgpack_and_yaml_are_read_as_python_reads_them() {
+    let lines = fixture::<Serialized>("serialized");
+    let serializer = |line: &Serialized| Serializer::named(&line.content_type).unwrap();
+    let value = |serializer, payload: &[u8]| {
+        deserialize(&Limits::default(), "value", serializer, payload)
+            .map_or_else(|err| err.to_string(), |value| to_python_string(&value))
+    };
+    let read = lines.iter().map(|line| {
+        assert_eq!(serializer(line).content_encoding(), line.content_encoding);
+        let payload = BASE64.decode(&line.payload).unwrap();
+        (
+            line.text.clone(),
+            value(serializer(line), &payload),
+            line.text.clone(),
+        )
+    });
+    check_all("read", read);
+    let again = lines.iter().map(|line| {
+        let plain = json::parse("value", line.text.as_bytes()).unwrap();
+        let payload = serialize(serializer(line), &plain).unwrap();
+        (
+            line.text.clone(),
+            value(serializer(line), &payload),
+            line.text.clone(),
+        )
+    });
+    check_all("written and read", again);
+    let msgpack = lines
+        .iter()
+        .filter(|line| serializer(line) == Serializer::Msgpack);
+    let bytes = msgpack.map(|line| {
+        let plain = json::parse("value", line.text.as_bytes()).unwrap();
+        let payload = serialize(Serializer::Msgpack, &plain).unwrap();
+        (
+            line.text.clone(),
+            BASE64.encode(payload),
+            line.payload.clone(),
+        )
+    });
+    check_all("msgpack, byte for byte", bytes);
 }

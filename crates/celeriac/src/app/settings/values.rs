@@ -168,6 +168,12 @@ settings! {
         result_expires: Option<Duration> as SecondsOrNever = Some(Duration::from_secs(24 * 60 * 60));
         /// How long results of failed tasks are kept, in seconds; "none": as long as others, 0: for ever.
         result_failure_expires: Option<Duration> as SecondsOrUnset = None;
+        /// The serializer of results: "json", "msgpack" or "yaml"; the same for all clients and workers.
+        result_serializer: Serializer as SerializerName = Serializer::Json;
+        /// How results are compressed: "gzip", "bzip2", "zstd", "brotli", or "none".
+        ///
+        /// A result says itself how it was compressed; Python before Celery 5.7 cannot read one that was.
+        result_compression: Option<Compression> as CompressionName = None;
         /// Whether a result also has the task's name, arguments, worker, retries and queue.
         result_extended: bool as Flag = false;
         /// Whether no rate limits apply.

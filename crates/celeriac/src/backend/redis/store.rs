@@ -174,23 +174,13 @@ impl Stores {
 impl Pending {
     /// What the script has said of it.
     fn answer(self, said: &[u8]) {
-        let answer = match said.split_first() {
+        let answer = match said.split_at_checked(SHA1_HEX) {
             None => Answer::Stored,
-            Some((b'S', found)) => {
-                let (sha1, stored) = found.split_at(SHA1_HEX.min(found.len()));
-                Answer::Unclear {
-                    same: self.entry,
-                    sha1: String::from_utf8_lossy(sha1).into_owned(),
-                    stored: stored.to_vec(),
-                }
-            }
-            Some((_, error)) => Answer::Failed(Error::Reply {
-                reply: format!(
-                    "key {:?}: {}",
-                    self.entry.key,
-                    String::from_utf8_lossy(error)
-                ),
-            }),
+            Some((sha1, stored)) => Answer::Unclear {
+                same: self.entry,
+                sha1: String::from_utf8_lossy(sha1).into_owned(),
+                stored: stored.to_vec(),
+            },
         };
         // Whoever has stopped waiting wants no answer.
         self.answer.send(answer).ok();

@@ -28,7 +28,7 @@ use crate::transport::redis::{Address, Connection, sort};
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Messages that wait to be read. When they are more, all results that are waited for are looked at anew.
-const BACKLOG: usize = 4096;
+const BACKLOG: usize = 1024;
 
 /// Channels in one command.
 const SUBSCRIBE_AT_ONCE: usize = 1000;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use celeriac_protocol::state::State;
+use futures_util::future::join_all;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -25,25 +26,22 @@ fn prefix() -> String {
 }
 
 #[tokio::test]
-async fn a_key_of_another_type_is_in_the_way_of_its_own_result_alone() {
+async fn what_is_of_another_type_is_no_result_and_is_replaced() {
     let prefix = prefix();
     let backend = backend(&prefix);
     let key = format!("{prefix}_celery-task-meta-odd");
     let push = redis::cmd("RPUSH").arg(&key).arg("x").to_owned();
     backend.connection.ask::<()>(&push).await.unwrap();
-    let store = |id: &'static str| {
-        let backend = &backend;
-        async move {
-            let meta = TaskMeta::new(id, State::Success, json!(1));
-            backend.store(&meta).await
-        }
-    };
-    let (a, odd, b) = tokio::join!(store("a"), store("odd"), store("b"));
-    a.unwrap();
-    b.unwrap();
-    let text = odd.unwrap_err().to_string();
-    assert!(text.contains("WRONGTYPE") && text.contains(&key), "{text}");
-    assert_eq!(backend.get("b").await.unwrap().unwrap().result, json!(1));
+    let error = backend.get("odd").await.unwrap_err();
+    assert!(error.to_string().contains("WRONGTYPE"), "{error}");
+    let stores = ["a", "odd", "b"].map(|id| {
+        let (backend, meta) = (&backend, TaskMeta::new(id, State::Success, json!(1)));
+        async move { backend.store(&meta).await.unwrap() }
+    });
+    join_all(stores).await;
+    for id in ["a", "odd", "b"] {
+        assert!(backend.get(id).await.unwrap().is_some(), "{id}");
+    }
 }
 
 #[tokio::test]
@@ -118,6 +116,44 @@ async fn whoever_may_not_listen_is_told_at_once() {
     assert!(error.to_string().contains("NOPERM"), "{error}");
     let gone = acl(&["DELUSER", &user]);
     everything.connection.ask::<()>(&gone).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_comes_while_one_subscribes_is_looked_for() {
+    let prefix = prefix();
+    let backend = Arc::new(backend(&prefix));
+    let ids = || (0..20_000).map(|number| number.to_string());
+    let waits = join_all(ids().map(|id| {
+        let backend = Arc::clone(&backend);
+        async move { backend.wait(&id).await.unwrap().result }
+    }));
+    let all_at_once = redis::Script::new(
+        "for number = 0, ARGV[2] - 1 do
+           local key, document = ARGV[1] .. number, '{\"status\": \"SUCCESS\", \"result\": 1}'
+           redis.call('SET', key, document)
+           redis.call('PUBLISH', key, document)
+         end",
+    );
+    let stores = async {
+        // Until all are listened for.
+        let channel = format!("{prefix}_celery-task-meta-19999");
+        let count = redis::cmd("PUBSUB").arg(&["NUMSUB", &channel]).to_owned();
+        let mut listening = 0;
+        while listening == 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let answer: (String, usize) = backend.connection.ask(&count).await.unwrap();
+            listening = answer.1;
+        }
+        let mut call = all_at_once.prepare_invoke();
+        call.arg(format!("{prefix}_celery-task-meta-")).arg(20_000);
+        backend.connection.ask::<()>(&call).await.unwrap();
+    };
+    let (heard, ()) = tokio::time::timeout(Duration::from_secs(60), async {
+        tokio::join!(waits, stores)
+    })
+    .await
+    .expect("nothing is missed");
+    assert_eq!(heard.len(), 20_000);
 }
 
 #[tokio::test]

@@ -34,14 +34,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chrono::DateTime;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
 pub(crate) use address::Address;
 pub(crate) use connection::{Connection, sort};
 
-use super::{Beats, DeadLetter, Delivery, Error, Fanout, QueueEnd, Transport, Unsettled};
+use super::{
+    Beats, DeadLetter, Delivery, Error, Fanout, QueueEnd, ServerFacts, Transport, Unsettled,
+};
 use crate::app::settings::BrokerTransportOptions;
+use crate::clock;
 use keys::Keys;
 
 /// See the module's text.
@@ -117,6 +121,19 @@ impl Transport for RedisTransport {
 
     async fn connect(&self) -> Result<(), Error> {
         self.commands.ask(&redis::cmd("PING")).await
+    }
+
+    async fn facts(&self) -> Result<ServerFacts, Error> {
+        let (seconds, micros): (i64, u32) = self.commands.ask(&redis::cmd("TIME")).await?;
+        let now = DateTime::from_timestamp(seconds, micros.saturating_mul(1000));
+        // Not everybody may ask this; then it is as if all were well.
+        let mut memory = redis::cmd("INFO");
+        memory.arg("memory");
+        let memory: String = self.commands.ask(&memory).await.unwrap_or_default();
+        Ok(ServerFacts {
+            now: now.unwrap_or_else(clock::now),
+            eviction_policy: eviction_policy(&memory),
+        })
     }
 
     /// Counterpart: `Channel._queue_bind`: with the direct exchange of the queue's own name, in both
@@ -253,4 +270,15 @@ impl Transport for RedisTransport {
     async fn drop_dead_letter(&self, letter: &DeadLetter) -> Result<bool, Error> {
         self.drop_dead(letter).await
     }
+}
+
+/// The policy by which a server with a limit of memory forgets, in what `INFO memory` says.
+fn eviction_policy(memory: &str) -> Option<String> {
+    let value = |key: &str| {
+        let mut lines = memory.lines();
+        lines.find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))
+    };
+    let policy = value("maxmemory_policy").filter(|policy| *policy != "noeviction")?;
+    let is_limited = value("maxmemory").is_some_and(|bytes| bytes != "0");
+    is_limited.then(|| policy.to_owned())
 }

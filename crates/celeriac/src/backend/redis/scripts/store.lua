@@ -4,8 +4,8 @@
 -- KEYS     one for each result
 -- ARGV     for each: the document, for how many seconds (0: for ever), and the SHA-1 of what may be overwritten whatever
 --          it is, or ''
--- Returns  for each: '' (it is stored, or a SUCCESS was), or 'E' and an error, or 'S', the SHA-1 of what is stored and
---          that itself, where one has to read it to know
+-- Returns  for each: '' (it is stored, or a SUCCESS was), or the SHA-1 of what is stored and that itself, where one has
+--          to read it to know
 local answers = {}
 
 -- Celery's documents begin with the state, and their keys come once. Others are left to whoever can read them.
@@ -19,13 +19,14 @@ for i, key in ipairs(KEYS) do
   local stored = redis.pcall('GET', key)
   local answer = ''
   if type(stored) == 'table' then
-    -- Another type is in the way of this result alone; every other error is one for all.
+    -- What is of another type is no result, and is replaced like other rubbish; every other error is one for all.
     if not string.find(stored.err, '^WRONGTYPE') then return stored end
-    answer = 'E' .. stored.err
-  elseif stored and string.find(stored, '^{"status": ?"SUCCESS"[,}]') then
+    stored = false
+  end
+  if stored and string.find(stored, '^{"status": ?"SUCCESS"[,}]') then
     answer = ''
   elseif stored and not is_surely_other(stored) and (sha1 == '' or redis.sha1hex(stored) ~= sha1) then
-    answer = 'S' .. redis.sha1hex(stored) .. stored
+    answer = redis.sha1hex(stored) .. stored
   else
     if seconds > 0 then
       redis.call('SETEX', key, seconds, document)

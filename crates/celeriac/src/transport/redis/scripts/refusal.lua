@@ -28,6 +28,14 @@ local function has_control_characters(message)
   return false
 end
 
+-- What Python's JSON has and cjson refuses, as something that both have: NaN, Infinity, half a surrogate pair. Inside of a
+-- text it may be replaced as well: only whether it can be parsed is asked.
+local function without_pythons_own(message)
+  message = string.gsub(message, '([:%[,]%s*)NaN', '%10')
+  message = string.gsub(message, '([:%[,]%s*)%-?Infinity', '%10')
+  return (string.gsub(message, '\\u[dD][89a-fA-F]%x%x', '\\u0041'))
+end
+
 -- Why an entry must not get into `unacked`; nil where it may.
 local function refusal(message, max_bytes)
   if #message > max_bytes then
@@ -43,7 +51,7 @@ local function refusal(message, max_bytes)
   -- What is still larger is no message of Celery's; the client reads it at once.
   if #parsed <= PARSED_MAX then
     local is_json, why = pcall(decoder.decode, parsed)
-    if not is_json then
+    if not is_json and not pcall(decoder.decode, without_pythons_own(parsed)) then
       return 'the message is not JSON: ' .. tostring(why)
     end
   end

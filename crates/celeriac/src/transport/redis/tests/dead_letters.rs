@@ -5,7 +5,7 @@ use super::*;
 use crate::transport::DeadLetter;
 
 /// Entries that must not get into `unacked`, and the reason that is kept with them.
-const FOREIGN: [(&[u8], &str); 20] = [
+const FOREIGN: [(&[u8], &str); 22] = [
     (b"rubbish", "the message is not a JSON object"),
     (b"[1, 2]", "the message is not a JSON object"),
     (b"12", "the message is not a JSON object"),
@@ -30,6 +30,8 @@ const FOREIGN: [(&[u8], &str); 20] = [
         b"{\"a\": infinity}",
         "the message is not JSON: Expected value",
     ),
+    (b"{\"a\": -NaN}", "the message is not JSON: Expected value"),
+    (b"{NaN: 1}", "the message is not JSON: Expected object key"),
     (
         b"{\"a\": \"\\x\"}",
         "the message is not JSON: Expected value",
@@ -53,7 +55,7 @@ const FOREIGN: [(&[u8], &str); 20] = [
 ];
 
 /// Objects, whatever is in them: Python's `json.loads` reads all of these.
-const OBJECTS: [&[u8]; 7] = [
+const OBJECTS: [&[u8]; 9] = [
     b"{}",
     b" {\"a\": [1, 1e5, -0.5, 1E+3]} \n",
     b"{\n\t\"a\": 1,\r\n \"b\": \"\\n\\\"\\u0001\"\n}",
@@ -61,6 +63,8 @@ const OBJECTS: [&[u8]; 7] = [
     "{\"ü\": \"€\"}".as_bytes(),
     b"{\"a\": 123456789012345678901234567890}",
     b"{\"a\": \"}\", \"b\": \"{\\\\\"}",
+    b"{\"a\": NaN, \"b\": [-Infinity,Infinity ,NaN]}",
+    b"{\"\\udc00\": \"\\ud83d, NaN\"}",
 ];
 
 impl World {

@@ -1,0 +1,106 @@
+//! The bytes of a stored result: serialized, and compressed where `result_compression` says so.
+//!
+//! A compressed result says itself that it is one, and how; so whoever reads needs no setting for it.
+//!
+//! Counterpart: `celery/backends/base.py @ 5.7.0` (`compress_payload`, `decompress_payload`).
+
+use crate::{Compression, DecodeError, EncodeError, Limits, Serializer, TaskMeta};
+
+/// What a compressed result begins with; behind it the compression's content type, a zero, and the compressed bytes.
+const MAGIC: &[u8] = b"\0celery-compressed\0";
+
+/// The bytes to store and to publish.
+///
+/// # Errors
+/// The serializer cannot write something that is in it.
+pub fn write(
+    meta: &TaskMeta,
+    serializer: Serializer,
+    compression: Option<Compression>,
+) -> Result<Vec<u8>, EncodeError> {
+    let plain = meta.to_bytes(serializer)?;
+    let Some(compression) = compression else {
+        return Ok(plain);
+    };
+    let content_type = compression.content_type().as_bytes();
+    let body = compression.apply(&plain);
+    Ok([MAGIC, content_type, b"\0", &body].concat())
+}
+
+/// What is stored. JSON and MessagePack are read whatever the setting says, since they can be told apart.
+///
+/// # Errors
+/// It is no result, or too large when decompressed.
+pub fn read(
+    bytes: &[u8],
+    serializer: Serializer,
+    limits: &Limits,
+) -> Result<TaskMeta, DecodeError> {
+    let Some(packed) = bytes.strip_prefix(MAGIC) else {
+        return TaskMeta::parse_as(told(bytes, serializer), bytes);
+    };
+    let end = packed.iter().position(|byte| *byte == 0);
+    let (content_type, body) = packed.split_at(end.unwrap_or(packed.len()));
+    let codec = String::from_utf8_lossy(content_type);
+    let Some(compression) = Compression::named(&codec) else {
+        return Err(DecodeError::UnknownCompression {
+            codec: codec.into_owned(),
+        });
+    };
+    let plain = compression.undo(body.get(1..).unwrap_or_default(), limits)?;
+    TaskMeta::parse_as(told(&plain, serializer), &plain)
+}
+
+/// The serializer as the first byte tells it: an object's brace, or a map of MessagePack, which no text begins with.
+fn told(bytes: &[u8], setting: Serializer) -> Serializer {
+    match (bytes.first(), setting) {
+        (Some(0x80..=0x8f | 0xde | 0xdf), _) => Serializer::Msgpack,
+        (Some(b'{'), Serializer::Msgpack) => Serializer::Json,
+        _ => setting,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::State;
+
+    fn meta() -> TaskMeta {
+        TaskMeta::new("an-id", State::Success, json!([1, "x".repeat(500)]))
+    }
+
+    #[test]
+    fn what_is_written_is_read_whatever_is_set_for_reading() {
+        let limits = Limits::new(10_000, 10_000);
+        let ways = [None].into_iter().chain(Compression::ALL.map(Some));
+        for compression in ways {
+            for written in [Serializer::Json, Serializer::Msgpack] {
+                let bytes = write(&meta(), written, compression).unwrap();
+                assert_eq!(compression.is_some(), bytes.len() < 500);
+                for read_as in [Serializer::Json, Serializer::Msgpack] {
+                    assert_eq!(read(&bytes, read_as, &limits), Ok(meta()));
+                }
+            }
+            let bytes = write(&meta(), Serializer::Yaml, compression).unwrap();
+            assert_eq!(read(&bytes, Serializer::Yaml, &limits), Ok(meta()));
+        }
+    }
+
+    #[test]
+    fn what_is_broken_is_an_error() {
+        let limits = Limits::new(100, 100);
+        let bomb = write(&meta(), Serializer::Json, Some(Compression::Zlib)).unwrap();
+        for bytes in [
+            b"\0celery-compressed\0".as_slice(),
+            b"\0celery-compressed\0application/x-gzip",
+            b"\0celery-compressed\0application/x-gzip\0rubbish",
+            b"\0celery-compressed\0lzma\0rubbish",
+            &bomb,
+            b"",
+        ] {
+            assert!(read(bytes, Serializer::Json, &limits).is_err(), "{bytes:?}");
+        }
+    }
+}
