@@ -1,5 +1,10 @@
 //! Tasks that fail, and tasks that refuse their message.
 
+#![expect(
+    clippy::disallowed_names,
+    reason = "Celery's tests call these parameters by their names"
+)]
+
 use celeriac::protocol::exception::TaskException;
 use celeriac::{AppBuilder, Context, Invocation, Outcome, TaskOptions};
 use celery::task::TaskResult;

@@ -24,7 +24,7 @@ fn expected_exception(args: Vec<Value>) -> TaskException {
     TaskException::new(MODULE, "ExpectedException", args)
 }
 
-/// `UnpickleableException(foo, bar)`, of which only `foo` is told.
-fn unpickleable_exception(foo: Value) -> TaskException {
-    TaskException::new(MODULE, "UnpickleableException", vec![foo])
+/// `UnpickleableException(foo, bar)`, of which only the first argument is told.
+fn unpickleable_exception(told: Value) -> TaskException {
+    TaskException::new(MODULE, "UnpickleableException", vec![told])
 }

@@ -1,5 +1,7 @@
 //! Values in, values out.
 
+#![expect(clippy::print_stdout, reason = "a task is there to print")]
+
 use std::fs::File;
 use std::io::Write;
 use std::time::Duration;
@@ -117,7 +119,6 @@ async fn xsum(nums: Vec<Value>) -> TaskResult<Value> {
 
 /// Logs and prints text beyond ASCII.
 #[celery::task(name = "t.integration.tasks.print_unicode")]
-#[expect(clippy::print_stdout, reason = "printing is what the task is for")]
 fn print_unicode(log_message: Option<String>, print_message: Option<String>) -> TaskResult<()> {
     log::warn!("{}", log_message.as_deref().unwrap_or("håå®ƒ valmuefrø"));
     println!("{}", print_message.as_deref().unwrap_or("hiöäüß"));

@@ -28,15 +28,15 @@ pub(super) fn register(app: AppBuilder) -> AppBuilder {
 
 #[celery::task(name = "t.integration.tasks.ids")]
 async fn ids(i: Value) -> TaskResult<Value> {
-    Ok(ids_and(&context(), i))
+    Ok(ids_and(&context(), &i))
 }
 
 #[celery::task(name = "t.integration.tasks.collect_ids")]
 async fn collect_ids(res: Value, i: Value) -> TaskResult<Value> {
-    Ok(json!([res, ids_and(&context(), i)]))
+    Ok(json!([res, ids_and(&context(), &i)]))
 }
 
-fn ids_and(context: &Context, i: Value) -> Value {
+fn ids_and(context: &Context, i: &Value) -> Value {
     let headers = context.headers();
     json!([headers.root_id, headers.parent_id, i])
 }

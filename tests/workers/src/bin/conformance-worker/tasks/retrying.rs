@@ -1,5 +1,10 @@
 //! Tasks that run again.
 
+#![expect(
+    clippy::disallowed_names,
+    reason = "Celery's tests call these parameters by their names"
+)]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
