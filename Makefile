@@ -11,7 +11,7 @@ endif
 SERVICES := tests/services/services
 
 .DEFAULT_GOAL := menu
-.PHONY: menu demo test workers faults faults-pipeline guarantees bench check fmt up down status
+.PHONY: menu demo test workers conformance faults faults-pipeline guarantees bench check fmt up down status
 
 menu: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ workers: ## the release builds of the workers that harnesses drive
 
 faults: workers ## break everything around a worker: the shared fault harness (tests/harness/faults)
 	@tests/harness/faults $(SCENARIOS) $(TIMES)
+
+conformance: workers ## Celery's own tests against a worker (LIST, TIMES; tests/harness/conformance)
+	@tests/harness/conformance $(LIST) $(TIMES)
 
 bench: workers ## speed and memory of a worker beside Python's, in one run (tests/bench; docs/performance.md)
 	@tests/bench/run

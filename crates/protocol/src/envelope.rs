@@ -234,7 +234,8 @@ impl Properties {
         })
     }
 
-    pub(crate) fn to_map(&self) -> Map {
+    /// The properties as they are written into an envelope.
+    pub fn to_map(&self) -> Map {
         let mut known = Map::new();
         known.insert("correlation_id".to_owned(), json!(self.correlation_id));
         known.insert("reply_to".to_owned(), json!(self.reply_to));

@@ -126,7 +126,7 @@ impl Executor {
         }
         main_process(|| request.subject().exceeded_hard(&limit.shown));
         let id = request.event_id();
-        self.events.failed(id, &exception, "");
+        self.events.failed(id, &exception, &one_line(&exception));
         if request.options().acks_on_timeout {
             self.ack(&mut request).await;
         } else if self.requeue(&mut request, QueueEnd::Back).await {

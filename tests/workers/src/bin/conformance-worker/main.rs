@@ -1,0 +1,54 @@
+//! The worker that Celery's own integration tests are run against: `conformance-worker worker -n NODE -E -c 2`.
+//!
+//! The harness hands over `BROKER_URL`, `RESULT_BACKEND`, `RESULT_EXTENDED`, and `REDIS_HOST` and `REDIS_PORT`, where tasks
+//! leave their traces. The tasks are those of Celery's `t/integration/tasks.py` @ 5.7.0, under their names there.
+
+#![expect(
+    non_local_definitions,
+    reason = "the celery crate's macro writes its impl into a const"
+)]
+
+mod function;
+mod tasks;
+
+use std::env;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use celeriac::App;
+use celeriac_cli::{Loaded, Program};
+use celeriac_test_workers::{Sink, with_celerys_names};
+
+/// What the harness calls it, and what Celery does.
+const VARIABLES: [(&str, &str); 2] = [
+    ("BROKER_URL", "CELERY_BROKER_URL"),
+    ("RESULT_BACKEND", "CELERY_RESULT_BACKEND"),
+];
+
+fn main() -> ExitCode {
+    with_celerys_names(&VARIABLES).expect("a program that runs can be started again");
+    celeriac_cli::main(Program {
+        name: "conformance-worker",
+        version: env!("CARGO_PKG_VERSION"),
+        about: "Runs the tasks of Celery's integration tests",
+        app_names: &["conformance"],
+        tables: &[],
+        build_app: Box::new(build),
+        worker_options: Vec::new(),
+        commands: Vec::new(),
+    })
+}
+
+fn build(loaded: &Loaded) -> anyhow::Result<App> {
+    let mut settings = loaded.settings.clone();
+    settings.result_extended = env::var("RESULT_EXTENDED").is_ok_and(|value| value == "1");
+    let variable =
+        |name: &str, default: &str| env::var(name).unwrap_or_else(|_| default.to_owned());
+    let (host, port) = (
+        variable("REDIS_HOST", "localhost"),
+        variable("REDIS_PORT", "6379"),
+    );
+    let sink = Sink::new(&format!("redis://{host}:{port}/0"))?;
+    let app = App::builder("conformance", settings).manage(Arc::new(sink));
+    Ok(tasks::register(app).build()?)
+}
