@@ -22,6 +22,7 @@ use crate::backoff::Patience;
 use crate::checks;
 use crate::consumer::held::Held;
 use crate::consumer::rate_limit::RateLimits;
+use crate::consumer::strategy::Strategy;
 use crate::consumer::{Consumer, Outlets, Prefetch, ReadySender, Slots, lease, neighbours, timer};
 use crate::control::Control;
 use crate::events::Events;
@@ -145,7 +146,19 @@ impl Worker {
             timed: timed_incoming,
             busy,
         };
-        let running = self.start(&shutdown, inlets, ready.clone(), &state, &threads, &events);
+        let outlets = Outlets {
+            prefetch: self.prefetch(),
+            ready,
+            timed,
+            slots: Slots {
+                busy: free,
+                count: self.options.concurrency.max(1),
+            },
+            state: state.clone(),
+            events: events.clone(),
+            threads: threads.clone(),
+        };
+        let running = self.start(&shutdown, inlets, &outlets, &state, &threads, &events);
         self.remember_and_listen(&running, &state, rates, &shutdown, &events)
             .await;
         let consumer = Consumer::new(
@@ -154,17 +167,7 @@ impl Worker {
             self.options.queues.clone(),
             Prefetch::new(self.prefetch()),
             running.held.clone(),
-            Outlets {
-                ready,
-                timed,
-                slots: Slots {
-                    busy: free,
-                    count: self.options.concurrency.max(1),
-                },
-                state,
-                events,
-                threads,
-            },
+            outlets,
             shutdown.clone(),
         );
         // On the runtime's own threads, where whoever it wakes is near.
@@ -181,7 +184,7 @@ impl Worker {
         &self,
         shutdown: &Shutdown,
         inlets: Inlets,
-        ready: ReadySender,
+        outlets: &Outlets,
         state: &WorkerState,
         threads: &Threads,
         events: &Events,
@@ -222,8 +225,14 @@ impl Worker {
                 () = over.cancelled() => {}
             }
         });
-        let rates = tracker.spawn(ready.rates.clone().run(ready.clone()));
-        let timer = tracker.spawn(timer::run(timed, ready, held.clone()));
+        let rates = tracker.spawn(outlets.ready.rates.clone().run(outlets.ready.clone()));
+        let strategy = Strategy::new(
+            self.app.clone(),
+            self.options.hostname.clone(),
+            held.clone(),
+            outlets.clone(),
+        );
+        let timer = tracker.spawn(timer::run(timed, strategy, held.clone(), stopping.clone()));
         let ready: Ready = Arc::new(Mutex::new(requests));
         let acknowledging = held.clone().acknowledge(released.clone());
         tracker.spawn(acknowledging);
@@ -310,9 +319,13 @@ impl Worker {
         listens.await.ok();
     }
 
-    /// Counterpart: `worker_prefetch_multiplier` × concurrency; 0 is unlimited.
+    /// Counterpart: `worker_prefetch_multiplier` × concurrency, 0 being unlimited; `worker_disable_prefetch`.
     fn prefetch(&self) -> usize {
-        match self.app.settings().worker_prefetch_multiplier {
+        let settings = self.app.settings();
+        if settings.worker_disable_prefetch {
+            return self.options.concurrency.max(1);
+        }
+        match settings.worker_prefetch_multiplier {
             0 => usize::MAX,
             multiplier => multiplier * self.options.concurrency.max(1),
         }

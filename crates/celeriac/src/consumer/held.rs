@@ -17,6 +17,9 @@ use crate::app::App;
 use crate::backoff::{Backoff, Patience};
 use crate::transport::{Delivery, Error, QueueEnd, Unsettled};
 
+/// Claims renewed in one go: their names are written out for it, and there may be a hundred thousand.
+const RENEWED_TOGETHER: usize = 1000;
+
 /// What a worker holds. Cheap to clone; all clones are the same.
 #[derive(Debug, Clone)]
 pub(crate) struct Held {
@@ -41,7 +44,8 @@ struct Totals {
 /// One message that is held.
 #[derive(Debug)]
 struct Claim {
-    taken_over: CancellationToken,
+    /// Ends the run; `None` while the message waits for its time.
+    taken_over: Option<CancellationToken>,
     /// The broker may have settled it already: that it is gone there is no sign of another worker.
     is_settling: bool,
     /// When it was last known to be ours.
@@ -53,7 +57,13 @@ impl Claim {
     /// acknowledged before it runs must run.
     fn end(&self) {
         if !self.is_settling {
-            self.taken_over.cancel();
+            self.cancel();
+        }
+    }
+
+    fn cancel(&self) {
+        if let Some(taken_over) = &self.taken_over {
+            taken_over.cancel();
         }
     }
 }
@@ -111,7 +121,7 @@ impl Held {
     pub(crate) fn hold(&self, delivery: &Delivery) -> CancellationToken {
         let taken_over = CancellationToken::new();
         let claim = Claim {
-            taken_over: taken_over.clone(),
+            taken_over: Some(taken_over.clone()),
             is_settling: false,
             confirmed: Instant::now(),
         };
@@ -119,13 +129,49 @@ impl Held {
         taken_over
     }
 
+    /// It waits for its time: as little as possible is kept of it.
+    pub(crate) fn park(&self, delivery: &Delivery) {
+        if let Some(claim) = self.claims().get_mut(delivery.tag()) {
+            claim.taken_over = None;
+        }
+    }
+
+    /// Its time has come. `None`: another worker has it.
+    pub(crate) fn unpark(&self, delivery: &Delivery) -> Option<CancellationToken> {
+        let mut claims = self.claims();
+        let claim = claims.get_mut(delivery.tag())?;
+        Some(
+            claim
+                .taken_over
+                .get_or_insert_with(CancellationToken::new)
+                .clone(),
+        )
+    }
+
+    /// Reads messages again of which only the claims were kept.
+    ///
+    /// # Errors
+    /// The broker is away.
+    pub(crate) async fn read_again(&self, deliveries: &mut [Delivery]) -> Result<(), Error> {
+        self.app.transport().read_again(deliveries).await
+    }
+
+    /// It is gone from the broker.
+    pub(crate) fn forget(&self, delivery: &Delivery) {
+        self.claims().remove(delivery.tag());
+    }
+
     /// Renews everything that is held, and cancels what another worker has taken over.
     ///
     /// # Errors
     /// The broker is away.
     pub(crate) async fn renew(&self) -> Result<(), Error> {
-        let tags: Vec<String> = self.claims().keys().map(|tag| tag.to_string()).collect();
-        self.renew_these(&tags).await
+        let tags: Vec<Arc<str>> = self.claims().keys().cloned().collect();
+        for batch in tags.chunks(RENEWED_TOGETHER) {
+            let batch: Vec<String> = batch.iter().map(ToString::to_string).collect();
+            self.renew_these(&batch).await?;
+        }
+        Ok(())
     }
 
     /// Whether a message may be settled. Without a beat or a renewal for some seconds (the process was stopped, the
@@ -266,7 +312,7 @@ impl Held {
         for tag in &lost {
             if let Some(claim) = claims.get(tag) {
                 // What was to be acknowledged beside its run must not run on.
-                claim.taken_over.cancel();
+                claim.cancel();
             }
         }
         for tag in &tags {
@@ -332,12 +378,13 @@ mod tests {
     fn a_claim_that_we_settle_ourselves_is_not_taken_for_lost() {
         for (is_settling, is_cancelled) in [(false, true), (true, false)] {
             let claim = Claim {
-                taken_over: CancellationToken::new(),
+                taken_over: Some(CancellationToken::new()),
                 is_settling,
                 confirmed: Instant::now(),
             };
             claim.end();
-            assert_eq!(claim.taken_over.is_cancelled(), is_cancelled);
+            let taken_over = claim.taken_over.expect("it runs");
+            assert_eq!(taken_over.is_cancelled(), is_cancelled);
         }
     }
 }

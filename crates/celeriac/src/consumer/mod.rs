@@ -17,7 +17,7 @@ pub(crate) mod lease;
 pub(crate) mod neighbours;
 mod prefetch;
 pub(crate) mod rate_limit;
-mod strategy;
+pub(crate) mod strategy;
 pub(crate) mod timer;
 
 use std::sync::Arc;
@@ -101,6 +101,8 @@ impl Slots {
 /// Where the consumer's messages go.
 #[derive(Debug, Clone)]
 pub(crate) struct Outlets {
+    /// How many messages may be held beside those that wait for their time.
+    pub(crate) prefetch: usize,
     pub(crate) ready: ReadySender,
     pub(crate) timed: mpsc::Sender<Timed>,
     /// How much of it is in use.

@@ -18,13 +18,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::Outlets;
 use super::held::Held;
-use super::timer::{Action, Timed};
+use super::timer::{Action, Parked, Timed};
 use crate::app::App;
 use crate::canvas;
 use crate::clock;
 use crate::context::Place;
 use crate::executor::Request;
 use crate::log_lines::{Subject, printable};
+use crate::state::Tracked;
 use crate::transport::{Delivery, MAX_DEATHS, died_too_often};
 
 /// The longest time for which a message that is not ours is held before it goes back.
@@ -44,14 +45,16 @@ pub(super) struct Arrival {
     cancelled: CancellationToken,
     /// How many of its starts have ended in the death of the worker.
     deaths: u32,
+    /// Its place among what waits for its time, when it has done so.
+    waited: Option<Tracked>,
 }
 
 /// Characters of the reason for which a message is set aside.
 const REASON_MAX: usize = 1000;
 
 /// See the module's text.
-#[derive(Debug)]
-pub(super) struct Strategy {
+#[derive(Debug, Clone)]
+pub(crate) struct Strategy {
     app: App,
     hostname: Arc<str>,
     held: Held,
@@ -59,7 +62,7 @@ pub(super) struct Strategy {
 }
 
 impl Strategy {
-    pub(super) fn new(app: App, hostname: String, held: Held, outlets: Outlets) -> Self {
+    pub(crate) fn new(app: App, hostname: String, held: Held, outlets: Outlets) -> Self {
         Self {
             app,
             hostname: hostname.into(),
@@ -78,6 +81,7 @@ impl Strategy {
                 decoded: decode(&limits, delivery.raw()),
                 delivery,
                 deaths: 0,
+                waited: None,
             })
             .collect();
         let again = |arrival: &&mut Arrival| matches!(arrival.decoded, Ok((_, _, true)));
@@ -105,6 +109,7 @@ impl Strategy {
             decoded,
             cancelled,
             deaths,
+            waited,
         } = arrival;
         if self.outlets.ready.stopping.is_cancelled() {
             return Some(delivery);
@@ -153,6 +158,9 @@ impl Strategy {
         let request = Request::new(&self.app, task, message, delivery, place, cancelled)
             .with_deaths(deaths)
             .tracked_by(&self.outlets.state);
+        if let Some(waited) = waited {
+            return self.run(request.after(&waited).with_permit(permit)).await;
+        }
         request.subject().received();
         // What must not run does not wait for its time: a slot discards it.
         let is_due = request.is_revoked() || request.is_expired();
@@ -161,12 +169,51 @@ impl Strategy {
         }
         match eta.filter(|eta| *eta > clock::now() && !is_due) {
             // Held without room in the prefetch, as Celery does by counting it up.
-            Some(at) => {
-                request.schedule(at);
-                self.hold_until(at, Action::Run(Box::new(request))).await
-            }
+            Some(at) => self.park(request, at, permit).await,
             None => self.run(request.with_permit(permit)).await,
         }
+    }
+
+    /// Holds a message until its time, without room in the prefetch, as Celery does by counting it up; so many that
+    /// `worker_eta_task_limit` is not exceeded.
+    async fn park(
+        &self,
+        request: Request,
+        at: DateTime<Utc>,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Option<Delivery> {
+        let limit = self.app.settings().worker_eta_task_limit;
+        let held = self.outlets.state.count_waiting() + self.outlets.prefetch;
+        let mut parked = request.wait(at);
+        parked.permit = permit.filter(|_| limit.is_some_and(|limit| held >= limit));
+        self.held.park(&parked.delivery);
+        self.hold_until(at, Action::Run(Box::new(parked))).await
+    }
+
+    /// Its time has come, and it has been read again.
+    pub(super) async fn revive(&self, parked: Parked) -> Option<Delivery> {
+        let Parked {
+            delivery,
+            tracked,
+            deaths,
+            permit,
+        } = parked;
+        let limits = self.app.settings().message_limits();
+        let decoded = decode(&limits, delivery.raw());
+        let Some(cancelled) = self.held.unpark(&delivery) else {
+            if let Ok((message, _, _)) = &decoded {
+                Subject::new(&message.headers.task, &message.headers.id).lost();
+            }
+            return None;
+        };
+        let arrival = Arrival {
+            decoded,
+            delivery,
+            cancelled,
+            deaths,
+            waited: tracked,
+        };
+        self.handle(arrival, permit).await
     }
 
     async fn run(&self, request: Request) -> Option<Delivery> {
@@ -199,7 +246,7 @@ impl Strategy {
         let doublings = hands.saturating_sub(1).min(6);
         let delay = Duration::from_secs(1 << doublings).min(LONGEST_HAND_BACK);
         subject.not_ours(why, delay);
-        self.hold_until(clock::now() + delay, Action::HandBack(delivery))
+        self.hold_until(clock::now() + delay, Action::HandBack(Box::new(delivery)))
             .await
     }
 

@@ -196,6 +196,8 @@ impl Control {
     async fn finish(self, request: ControlRequest, answer: Answer, _place: OwnedSemaphorePermit) {
         let value = match answer {
             Answer::Value(value) => value,
+            Answer::Scheduled => self.scheduled().await,
+            Answer::Query { ids, found } => self.query_waiting(&ids, found).await,
             Answer::Revoked(revoked) => {
                 self.mark_revoked(&revoked.idle).await;
                 revoked.answer

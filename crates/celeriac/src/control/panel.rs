@@ -3,6 +3,7 @@
 //! Counterpart: `celery/worker/control.py` (`Panel`) @ 5.7.0. What this worker has no use for (pools that
 //! grow, further queues) is an unknown method, and answered as such.
 
+use celeriac_protocol::Map;
 use celeriac_protocol::exception::TaskException;
 use serde_json::{Value, json};
 
@@ -17,6 +18,15 @@ use crate::log_lines::shown;
 pub(super) enum Answer {
     /// This, at once.
     Value(Value),
+    /// What waits for its time; it has still to be read.
+    Scheduled,
+    /// Some tasks, those of them that wait for their time not yet among them.
+    Query {
+        /// All that were asked for.
+        ids: Vec<String>,
+        /// What was found of the others.
+        found: Map,
+    },
     /// Tasks were revoked, and it has still to be written down.
     Revoked(Revoked),
     /// A heartbeat is to be sent; null.
@@ -45,8 +55,8 @@ impl Control {
             "ping" => ok("pong"),
             "active" | "dump_active" => self.active(arguments.is_true("safe")),
             "reserved" | "dump_reserved" => self.reserved(),
-            "scheduled" | "dump_schedule" => self.scheduled(),
-            "query_task" => self.query_task(arguments)?,
+            "scheduled" | "dump_schedule" => return Ok(Answer::Scheduled),
+            "query_task" => return self.query_task(arguments),
             "registered" | "dump_tasks" => self.registered(arguments),
             "revoked" | "dump_revoked" => Value::from(self.state.revoked_ids()),
             "stats" => self.stats(),

@@ -10,7 +10,6 @@ use url::Url;
 
 use super::{Control, conf, process};
 use crate::app::settings::mask_url;
-use crate::state::Stage;
 
 /// `broker_connection_timeout`, which is fixed here.
 const CONNECT_TIMEOUT_SECS: u64 = 4;
@@ -19,10 +18,6 @@ impl Control {
     pub(super) fn stats(&self) -> Value {
         let totals = self.state.totals().into_iter();
         let totals: Map = totals.map(|(task, count)| (task, json!(count))).collect();
-        let held = self.state.held();
-        let scheduled = held
-            .iter()
-            .filter(|held| matches!(held.stage, Stage::Scheduled(_)));
         json!({
             "total": totals,
             "pid": std::process::id(),
@@ -40,7 +35,7 @@ impl Control {
             "broker": self.broker(),
             "prefetch_count": match self.prefetch {
                 0 => 0,
-                prefetch => prefetch + scheduled.count(),
+                prefetch => prefetch + self.state.count_waiting(),
             },
             "rusage": process::usage().unwrap_or_else(|| json!("N/A")),
         })

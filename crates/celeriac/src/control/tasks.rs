@@ -3,15 +3,24 @@
 //! Counterpart: `celery/worker/request.py::Request.info` and the inspect commands of
 //! `celery/worker/control.py` @ 5.7.0.
 
+use std::sync::Arc;
+
 use celeriac_protocol::exception::TaskException;
+use celeriac_protocol::message::TaskMessage;
 use celeriac_protocol::{Map, repr, timestamp};
+use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use super::Control;
 use super::arguments::Arguments;
+use super::panel::Answer;
 use crate::app::Registered;
 use crate::handler::MaxRetries;
-use crate::state::{HeldRequest, Stage};
+use crate::state::{HeldRequest, Stage, Waiting};
+use crate::transport::Delivery;
+
+/// Messages that are read at once, to be shown.
+const READ_TOGETHER: usize = 256;
 
 /// The priority of an entry in Python's timer.
 const TIMER_PRIORITY: u8 = 6;
@@ -20,7 +29,7 @@ impl Control {
     pub(super) fn active(&self, is_safe: bool) -> Value {
         self.each(|held| match held.stage {
             Stage::Active(_) => Some(self.info(held, is_safe)),
-            Stage::Reserved | Stage::Scheduled(_) => None,
+            Stage::Reserved => None,
         })
     }
 
@@ -28,30 +37,70 @@ impl Control {
         self.each(|held| (held.stage == Stage::Reserved).then(|| self.info(held, false)))
     }
 
-    pub(super) fn scheduled(&self) -> Value {
-        self.each(|held| match held.stage {
-            Stage::Scheduled(eta) => Some(json!({
+    /// What waits for its time. The messages are in the broker: what it does not hand out now is not shown.
+    pub(super) async fn scheduled(&self) -> Value {
+        let shown = self.read_waiting(self.state.waiting()).await;
+        let shown = shown.into_iter().map(|(eta, request)| {
+            json!({
                 "eta": timestamp::isoformat(eta),
                 "priority": TIMER_PRIORITY,
-                "request": self.info(held, false),
-            })),
-            Stage::Reserved | Stage::Active(_) => None,
-        })
+                "request": request,
+            })
+        });
+        shown.collect()
     }
 
-    pub(super) fn query_task(&self, arguments: &Arguments<'_>) -> Result<Value, TaskException> {
+    /// Those of the ids that wait for their time, beside what was found at once.
+    pub(super) async fn query_waiting(&self, ids: &[String], mut found: Map) -> Value {
+        let mut waiting = self.state.waiting();
+        waiting.retain(|one| ids.iter().any(|id| **id == *one.id));
+        for (_, request) in self.read_waiting(waiting).await {
+            if let Some(id) = request["id"].as_str() {
+                found.insert(id.to_owned(), json!(["scheduled", request]));
+            }
+        }
+        Value::Object(found)
+    }
+
+    async fn read_waiting(&self, waiting: Vec<Waiting>) -> Vec<(DateTime<Utc>, Value)> {
+        let mut shown = Vec::new();
+        let limits = self.app.settings().message_limits();
+        for batch in waiting.chunks(READ_TOGETHER) {
+            let light = |one: &Waiting| {
+                Delivery::new(Arc::clone(&one.tag), Arc::clone(&one.queue), Vec::new())
+            };
+            let mut deliveries: Vec<Delivery> = batch.iter().map(light).collect();
+            if let Err(error) = self.app.transport().read_again(&mut deliveries).await {
+                log::debug!("pidbox: cannot read what waits for its time: {error}");
+                break;
+            }
+            for (one, delivery) in batch.iter().zip(&deliveries) {
+                if let Ok(message) = TaskMessage::decode(&limits, delivery.raw()) {
+                    let held = HeldRequest {
+                        message: Arc::new(message),
+                        stage: Stage::Reserved,
+                        is_acknowledged: false,
+                    };
+                    shown.push((one.eta, self.info(&held, false)));
+                }
+            }
+        }
+        shown
+    }
+
+    pub(super) fn query_task(&self, arguments: &Arguments<'_>) -> Result<Answer, TaskException> {
         arguments.require(&["ids"])?;
+        let ids = arguments.texts("ids")?;
         let mut found = Map::new();
-        for held in self.state.held_by_id(&arguments.texts("ids")?) {
+        for held in self.state.held_by_id(&ids) {
             let stage = match held.stage {
-                Stage::Scheduled(_) => "scheduled",
                 Stage::Reserved => "reserved",
                 Stage::Active(_) => "active",
             };
             let id = held.message.headers.id.clone();
             found.insert(id, json!([stage, self.info(&held, false)]));
         }
-        Ok(Value::Object(found))
+        Ok(Answer::Query { ids, found })
     }
 
     /// `name`, or `name [acks_late=True]` with the attributes that were asked for.
@@ -97,7 +146,7 @@ impl Control {
         };
         let started = match held.stage {
             Stage::Active(since) => Some(since.timestamp_micros() as f64 / 1e6),
-            Stage::Reserved | Stage::Scheduled(_) => None,
+            Stage::Reserved => None,
         };
         let delivery = &message.properties.delivery_info;
         json!({

@@ -1,13 +1,15 @@
 //! Tests of every answer's form, and of what a request may not do.
 
 use super::*;
-use crate::app::Settings;
+use crate::app::{SendOptions, Settings};
 use crate::clock;
 use crate::handler::{Handler, Invocation, Outcome, TaskOptions};
 use crate::state::Tracked;
 use async_trait::async_trait;
 use celeriac_protocol::compose::TaskCall;
+use celeriac_protocol::message::TaskMessage;
 use chrono::{DateTime, Utc};
+use serde_json::Map;
 
 struct Late;
 
@@ -66,6 +68,8 @@ fn ask(control: &Control, method: &str, arguments: &Value) -> Value {
     match control.dispatch(&request) {
         Answer::Value(value) => value,
         Answer::Revoked(revoked) => revoked.answer,
+        Answer::Query { found, .. } => Value::Object(found),
+        Answer::Scheduled => panic!("the messages have to be read first"),
         Answer::Heartbeat => Value::Null,
         Answer::NoReply => panic!("{method} is not answered"),
     }
@@ -87,11 +91,8 @@ fn requests_are_shown_where_they_are() {
     let control = control();
     let (active, _cancel) = track(&control, "a");
     let (_reserved, _cancel) = track(&control, "r");
-    let (scheduled, _cancel) = track(&control, "s");
     assert!(active.start());
     active.acknowledge();
-    let eta: DateTime<Utc> = "2026-11-23T17:44:35.769877Z".parse().expect("a time");
-    scheduled.schedule(eta);
 
     let shown = ask(&control, "reserved", &json!({}));
     let expected = json!([{
@@ -117,19 +118,10 @@ fn requests_are_shown_where_they_are() {
     let age = clock::now().timestamp() as f64 - shown[0]["time_start"].as_f64().expect("a time");
     assert!(age.abs() < 10.0, "{age}");
 
-    let shown = ask(&control, "scheduled", &json!({}));
-    assert_eq!(shown[0]["eta"], json!("2026-11-23T17:44:35.769877+00:00"));
-    assert_eq!(shown[0]["priority"], json!(6));
-    assert_eq!(shown[0]["request"]["id"], json!("s"));
-
-    let shown = ask(
-        &control,
-        "query_task",
-        &json!({"ids": ["a", "r", "s", "x"]}),
-    );
-    let stages = ["a", "r", "s"].map(|id| shown[id][0].as_str().unwrap_or_default());
-    assert_eq!(stages, ["active", "reserved", "scheduled"]);
-    assert_eq!(keys(&shown).len(), 3);
+    let shown = ask(&control, "query_task", &json!({"ids": ["a", "r", "x"]}));
+    let stages = ["a", "r"].map(|id| shown[id][0].as_str().unwrap_or_default());
+    assert_eq!(stages, ["active", "reserved"]);
+    assert_eq!(keys(&shown).len(), 2);
     assert_eq!(
         keys(&ask(&control, "query_task", &json!({"ids": "r"}))),
         ["r"]
@@ -137,11 +129,54 @@ fn requests_are_shown_where_they_are() {
 
     let stats = ask(&control, "stats", &json!({}));
     assert_eq!(stats["total"], json!({"proj.late": 1}));
+    assert_eq!(stats["prefetch_count"], json!(8));
+}
+
+/// Only its claim is held here.
+#[tokio::test]
+async fn what_waits_for_its_time_is_read_again_to_be_shown() {
+    let control = control_with(Settings {
+        broker_url: "memory://what-waits".to_owned(),
+        ..Settings::default()
+    });
+    let (app, state) = (&control.app, &control.state);
+    let call = app.send_task(
+        "proj.late",
+        vec![json!(1)],
+        Map::new(),
+        SendOptions::default(),
+    );
+    let id = call.await.expect("memory takes it").id().to_owned();
+    let taken = app.transport().take(&["celery".to_owned()], 1).await;
+    let delivery = taken.expect("it is there").remove(0);
+    let limits = control.app.settings().message_limits();
+    let message = TaskMessage::decode(&limits, delivery.raw()).expect("it is ours");
+    let waiting = state.track(&Arc::new(message), &CancellationToken::new());
+    let eta: DateTime<Utc> = "2026-11-23T17:44:35.769877Z".parse().expect("a time");
+    waiting.wait(eta, &delivery);
+
+    let shown = control.scheduled().await;
+    assert_eq!(shown[0]["eta"], json!("2026-11-23T17:44:35.769877+00:00"));
+    assert_eq!(shown[0]["priority"], json!(6));
+    let request = &shown[0]["request"];
+    assert_eq!(
+        (&request["id"], &request["args"]),
+        (&json!(id), &json!([1]))
+    );
+    let found = control.query_waiting(&[id.clone()], Map::new()).await;
+    assert_eq!(found[&id][0], json!("scheduled"));
+    assert_eq!(ask(&control, "reserved", &json!({})), json!([]));
+    let stats = ask(&control, "stats", &json!({}));
     assert_eq!(
         stats["prefetch_count"],
         json!(9),
-        "one more for each that is scheduled"
+        "one more for each that waits"
     );
+    assert!(!waiting.is_revoked());
+    state.revoke(&[id.clone()]);
+    assert!(waiting.is_revoked());
+    drop(waiting);
+    assert_eq!(control.scheduled().await, json!([]));
 }
 
 #[test]

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::{App, Registered};
 use crate::clock;
+use crate::consumer::timer::Parked;
 use crate::context::{Context, Place};
 use crate::handler::Handler;
 use crate::handler::options::Effective;
@@ -109,16 +110,32 @@ impl Request {
         self
     }
 
-    /// It waits for its time.
-    pub(crate) fn schedule(&self, eta: DateTime<Utc>) {
-        self.tracked
+    /// What is kept of it until its time has come.
+    pub(crate) fn wait(self, eta: DateTime<Utc>) -> Parked {
+        let Self {
+            delivery,
+            tracked,
+            deaths,
+            ..
+        } = self;
+        let delivery = delivery.expect("a request that was not started is not acknowledged");
+        tracked
             .iter()
-            .for_each(|tracked| tracked.schedule(eta));
+            .for_each(|tracked| tracked.wait(eta, &delivery));
+        Parked {
+            delivery,
+            tracked,
+            deaths,
+            permit: None,
+        }
     }
 
-    /// Its time has come.
-    pub(crate) fn reserve(&self) {
-        self.tracked.iter().for_each(Tracked::reserve);
+    /// It has waited until now, and may have been revoked meanwhile.
+    pub(crate) fn after(self, waited: &Tracked) -> Self {
+        if waited.is_revoked() {
+            self.tracked.iter().for_each(Tracked::forbid);
+        }
+        self
     }
 
     /// Whether it was revoked before it has started.
@@ -221,9 +238,11 @@ impl Request {
     }
 
     /// The delivery, to be settled. Its room in the prefetch is free from now on, also while a task
-    /// that was acknowledged early still runs.
+    /// that was acknowledged early still runs; unless nothing is to be taken ahead.
     pub(crate) fn take_delivery(&mut self) -> Option<Delivery> {
-        self.permit = None;
+        if !self.context.app().settings().worker_disable_prefetch {
+            self.permit = None;
+        }
         self.tracked.iter().for_each(Tracked::acknowledge);
         self.delivery.take()
     }

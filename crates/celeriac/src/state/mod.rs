@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use limits::LimitTable;
 pub(crate) use limits::TaskLimits;
 use requests::Requests;
-pub(crate) use requests::{HeldRequest, Stage, Tracked};
+pub(crate) use requests::{HeldRequest, Stage, Tracked, Waiting};
 pub use revoked::RevokedError;
 use revoked::{LimitedSet, Limits};
 use statedb::Saved;
@@ -161,6 +161,16 @@ impl WorkerState {
     /// The requests in our hands, in the order in which they came.
     pub(crate) fn held(&self) -> Vec<HeldRequest> {
         self.requests().held()
+    }
+
+    /// Those that wait for their time.
+    pub(crate) fn waiting(&self) -> Vec<Waiting> {
+        self.requests().waiting()
+    }
+
+    /// How many wait for their time.
+    pub(crate) fn count_waiting(&self) -> usize {
+        self.requests().count_waiting()
     }
 
     /// Those of these ids.

@@ -16,12 +16,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::WorkerState;
 use crate::clock;
+use crate::transport::Delivery;
 
 /// How far a request is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// It waits for its time.
-    Scheduled(DateTime<Utc>),
     /// It waits for a slot.
     Reserved,
     /// It has run since then.
@@ -34,6 +33,16 @@ pub(crate) struct HeldRequest {
     pub(crate) message: Arc<TaskMessage>,
     pub(crate) stage: Stage,
     pub(crate) is_acknowledged: bool,
+}
+
+/// A request that waits for its time: what is needed to find it. The message is in the broker meanwhile.
+#[derive(Debug, Clone)]
+pub(crate) struct Waiting {
+    pub(crate) id: Box<str>,
+    pub(crate) tag: Arc<str>,
+    pub(crate) queue: Arc<str>,
+    pub(crate) eta: DateTime<Utc>,
+    is_revoked: bool,
 }
 
 #[derive(Debug)]
@@ -55,6 +64,7 @@ struct Entry {
 #[derive(Debug, Default)]
 pub(super) struct Requests {
     entries: BTreeMap<u64, Entry>,
+    waiting: BTreeMap<u64, Box<Waiting>>,
     by_id: HashMap<String, Vec<u64>>,
     next: u64,
     /// How many run.
@@ -109,6 +119,7 @@ impl Requests {
     }
 
     fn remove(&mut self, number: u64) {
+        self.waiting.remove(&number);
         let Some(entry) = self.entries.remove(&number) else {
             return;
         };
@@ -126,6 +137,9 @@ impl Requests {
 
     /// Forbids the start of every request of this id; `true` when one of them runs.
     pub(super) fn revoke(&mut self, id: &str) -> bool {
+        // Looked through: an index would be most of what they take.
+        let waiting = self.waiting.values_mut().filter(|one| *one.id == *id);
+        waiting.for_each(|one| one.is_revoked = true);
         let mut is_running = false;
         self.each(id, |entry| {
             entry.is_revoked = true;
@@ -147,7 +161,7 @@ impl Requests {
                 runs.push(entry.cancel.clone());
             }
         });
-        self.by_id.contains_key(id)
+        self.by_id.contains_key(id) || self.waiting.values().any(|one| *one.id == *id)
     }
 
     pub(super) fn held(&self) -> Vec<HeldRequest> {
@@ -160,6 +174,15 @@ impl Requests {
         numbers
             .filter_map(|number| Some(self.entries.get(number)?.shown.clone()))
             .collect()
+    }
+
+    /// Those that wait for their time, in the order in which they came.
+    pub(super) fn waiting(&self) -> Vec<Waiting> {
+        self.waiting.values().map(|one| (**one).clone()).collect()
+    }
+
+    pub(super) fn count_waiting(&self) -> usize {
+        self.waiting.len()
     }
 
     pub(super) fn totals(&self) -> Vec<(String, u64)> {
@@ -221,19 +244,42 @@ impl Tracked {
         Self { state, number }
     }
 
-    /// It waits for its time.
-    pub(crate) fn schedule(&self, eta: DateTime<Utc>) {
-        self.change(|entry| entry.shown.stage = Stage::Scheduled(eta));
+    /// It waits for its time, in the broker; only this much is known of it here meanwhile.
+    pub(crate) fn wait(&self, eta: DateTime<Utc>, delivery: &Delivery) {
+        let mut requests = self.state.requests();
+        let Some(entry) = requests.entries.get(&self.number) else {
+            return;
+        };
+        let waiting = Waiting {
+            id: entry.shown.message.headers.id.as_str().into(),
+            tag: delivery.shared_tag(),
+            queue: delivery.shared_queue(),
+            eta,
+            is_revoked: entry.is_revoked,
+        };
+        requests.remove(self.number);
+        requests.waiting.insert(self.number, Box::new(waiting));
     }
 
-    /// Its time has come: it waits for a slot.
-    pub(crate) fn reserve(&self) {
-        self.change(|entry| entry.shown.stage = Stage::Reserved);
+    /// Its id, while it waits.
+    pub(crate) fn waiting_id(&self) -> Option<String> {
+        let requests = self.state.requests();
+        let waiting = requests.waiting.get(&self.number)?;
+        Some(waiting.id.to_string())
     }
 
     /// Whether it must not be started.
     pub(crate) fn is_revoked(&self) -> bool {
-        self.change(|entry| entry.is_revoked).unwrap_or(false)
+        let requests = self.state.requests();
+        let entry = requests.entries.get(&self.number);
+        let waiting = requests.waiting.get(&self.number);
+        entry.is_some_and(|entry| entry.is_revoked)
+            || waiting.is_some_and(|waiting| waiting.is_revoked)
+    }
+
+    /// It must not be started.
+    pub(crate) fn forbid(&self) {
+        self.change(|entry| entry.is_revoked = true);
     }
 
     /// It starts now; `false`: it must not, it was revoked. One step with looking, so that whoever revokes

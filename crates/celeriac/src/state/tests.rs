@@ -1,7 +1,6 @@
 //! Tests of what a worker remembers of its requests.
 
 use super::*;
-use crate::clock;
 use celeriac_protocol::compose::TaskCall;
 
 fn state() -> WorkerState {
@@ -24,10 +23,6 @@ fn a_request_is_seen_where_it_is_until_it_is_dropped() {
     let (request, _cancel) = track(&state, "a");
     let stage = || state.held().first().map(|held| held.stage);
     assert_eq!(stage(), Some(Stage::Reserved));
-    let eta = clock::now();
-    request.schedule(eta);
-    assert_eq!(stage(), Some(Stage::Scheduled(eta)));
-    request.reserve();
     assert_eq!(state.activity(), (0, 0));
     assert!(request.start());
     assert_eq!(state.activity(), (1, 1));

@@ -175,6 +175,16 @@ impl Transport for MemoryTransport {
         Ok(claims.filter(|tag| state.release(tag).is_none()).collect())
     }
 
+    async fn read_again(&self, deliveries: &mut [Delivery]) -> Result<(), Error> {
+        let state = self.state();
+        for delivery in deliveries {
+            if let Some(claim) = state.unacked.get(delivery.tag()) {
+                delivery.fill(claim.raw.clone());
+            }
+        }
+        Ok(())
+    }
+
     async fn requeue(&self, deliveries: Vec<Delivery>, end: QueueEnd) -> Result<usize, Unsettled> {
         let mut state = self.state();
         let mut ordered = deliveries;

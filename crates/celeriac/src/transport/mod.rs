@@ -52,7 +52,7 @@ pub(crate) fn died_too_often(deaths: u32) -> String {
 pub(crate) const MAX_TAKE: usize = 256;
 
 /// One message in our hands.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Delivery {
     /// The claim: the field in `unacked` and the member in `unacked_index`.
     tag: Arc<str>,
@@ -85,9 +85,28 @@ impl Delivery {
         Arc::clone(&self.tag)
     }
 
+    /// Keeps only the claim: the message is in the broker, see [`Transport::read_again`].
+    pub(crate) fn lighten(&mut self) {
+        self.raw = Vec::new();
+    }
+
+    /// Whether the message itself is not here.
+    pub(crate) fn is_light(&self) -> bool {
+        self.raw.is_empty()
+    }
+
+    pub(crate) fn fill(&mut self, raw: Vec<u8>) {
+        self.raw = raw;
+    }
+
     /// The queue it came from.
     pub fn queue(&self) -> &str {
         &self.queue
+    }
+
+    /// The queue, to be kept.
+    pub(crate) fn shared_queue(&self) -> Arc<str> {
+        Arc::clone(&self.queue)
     }
 
     /// Whether it was written down that it runs.
@@ -219,6 +238,12 @@ pub trait Transport: Send + Sync + std::fmt::Debug {
         id: &str,
         reason: &str,
     ) -> Result<(), Unsettled>;
+
+    /// Reads messages again, of which only the claims were kept. Those that are not claimed any more stay light.
+    ///
+    /// # Errors
+    /// The broker is away.
+    async fn read_again(&self, deliveries: &mut [Delivery]) -> Result<(), Error>;
 
     /// Says that we live and still hold these tags (promise M2). Returns those that another worker has
     /// taken over: they are lost to us.

@@ -53,6 +53,13 @@ pub(crate) fn clap() -> Command {
                 .value_parser(parse_count),
         )
         .arg(
+            Arg::new("disable_prefetch")
+                .long("disable-prefetch")
+                .help("Take a message only when it can start at once")
+                .help_heading("Worker Options")
+                .action(ArgAction::SetTrue),
+        )
+        .arg(
             Arg::new("pidfile")
                 .long("pidfile")
                 .value_name("FILE")

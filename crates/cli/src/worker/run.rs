@@ -94,6 +94,9 @@ fn apply(matches: &ArgMatches, node: &str, settings: &mut Settings) -> Result<()
     if let Some(multiplier) = matches.get_one::<usize>("prefetch_multiplier") {
         settings.worker_prefetch_multiplier = *multiplier;
     }
+    if matches.get_flag("disable_prefetch") {
+        settings.worker_disable_prefetch = true;
+    }
     match matches.get_one::<Concurrency>("concurrency") {
         Some(Concurrency::Number(number)) => settings.worker_concurrency = Some(*number),
         Some(Concurrency::Auto) => settings.worker_concurrency = None,

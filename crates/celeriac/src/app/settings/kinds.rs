@@ -125,6 +125,25 @@ impl Kind for Count {
     }
 }
 
+/// A whole number, or `"none"` for no limit.
+pub(crate) struct CountOrNone;
+
+impl Kind for CountOrNone {
+    type Value = Option<usize>;
+    const EXPECTED: &'static str = "a whole number, 0 or more, or \"none\"";
+
+    fn read(toml: &Value) -> Option<Option<usize>> {
+        match is_none(toml) {
+            true => Some(None),
+            false => Count::read(toml).map(Some),
+        }
+    }
+
+    fn write(value: &Option<usize>) -> Value {
+        value.map_or_else(none, |number| Count::write(&number))
+    }
+}
+
 /// A number of workers: a whole number; 0 and `"auto"` leave the choice to the machine.
 pub(crate) struct Concurrency;
 

@@ -15,9 +15,9 @@ use celeriac_protocol::{Accept, Compression, Limits, Serializer};
 use toml::Value;
 
 use super::kinds::{
-    BackendUrl, BrokerUrl, Concurrency, Count, FanoutPrefix, FileOrNone, Flag, FlagOrNone, Kind,
-    Name, OptionalName, Priority, PrioritySteps, QueueOrder, RateLimitOrNone, Seconds,
-    SecondsOrNever, SecondsOrUnset, SecondsOrZero, SentinelLogin, Text, Tries, shown,
+    BackendUrl, BrokerUrl, Concurrency, Count, CountOrNone, FanoutPrefix, FileOrNone, Flag,
+    FlagOrNone, Kind, Name, OptionalName, Priority, PrioritySteps, QueueOrder, RateLimitOrNone,
+    Seconds, SecondsOrNever, SecondsOrUnset, SecondsOrZero, SentinelLogin, Text, Tries, shown,
 };
 use super::mask::{mask_broker_url, mask_url};
 use super::serializers::{AcceptedContent, CompressionName, SerializerName};
@@ -196,6 +196,10 @@ settings! {
         worker_concurrency: Option<usize> as Concurrency = None;
         /// How many messages a worker takes ahead for each task that it can run; 0: no limit.
         worker_prefetch_multiplier: usize as Count = 4;
+        /// Whether a worker takes a message only when it can start it at once.
+        worker_disable_prefetch: bool as Flag = false;
+        /// How many messages a worker holds at most while some of them wait for their ETA; "none": no limit.
+        worker_eta_task_limit: Option<usize> as CountOrNone = None;
         /// How many seconds tasks may go on running after a cold stop was asked for (SIGQUIT, the second Ctrl+C); 0: none.
         worker_soft_shutdown_timeout: Duration as SecondsOrZero = Duration::ZERO;
         /// Whether the worker tells monitors (Flower, "celery events") what happens to its tasks; the flag -E sets it.

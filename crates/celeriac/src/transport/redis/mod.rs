@@ -200,6 +200,10 @@ impl Transport for RedisTransport {
         }
     }
 
+    async fn read_again(&self, deliveries: &mut [Delivery]) -> Result<(), Error> {
+        self.read_claimed(deliveries).await
+    }
+
     async fn renew(&self, tags: &[String]) -> Result<Vec<String>, Error> {
         self.renew_claims(tags).await
     }

@@ -197,6 +197,27 @@ impl RedisTransport {
         Ok(deliveries)
     }
 
+    /// Each record is the message between two parts that we have written.
+    pub(super) async fn read_claimed(&self, deliveries: &mut [Delivery]) -> Result<(), Error> {
+        for batch in deliveries.chunks_mut(MAX_TAKE) {
+            let tags: Vec<&str> = batch.iter().map(Delivery::tag).collect();
+            let mut read = redis::cmd("HMGET");
+            read.arg(self.keys.unacked()).arg(tags);
+            let records: Vec<Option<Vec<u8>>> = self.commands.ask(&read).await?;
+            for (delivery, record) in batch.iter_mut().zip(records) {
+                let tail = record_tail(delivery.queue());
+                let message = record.as_deref().and_then(|record| {
+                    let message = record.strip_prefix(b"[")?;
+                    message.strip_suffix(tail.as_bytes())
+                });
+                if let Some(message) = message {
+                    delivery.fill(message.to_vec());
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Asks for the claims of takes whose reply never came.
     async fn recover_doubtful(&self) -> Result<Vec<Delivery>, Error> {
         let tags: Vec<String> = {
