@@ -88,6 +88,10 @@ impl Side {
         channels.psubscribe(pattern).await.expect("redis runs");
         let documents = Arc::<Mutex<Vec<Value>>>::default();
         let heard = Arc::clone(&documents);
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "it ends with the side, which aborts it"
+        )]
         let listening = tokio::spawn(async move {
             let mut messages = channels.into_on_message();
             while let Some(message) = messages.next().await {

@@ -189,14 +189,12 @@ async fn every_event_has_the_fields_of_pythons() {
             });
             (told[0].len() == told[1].len() && told[0] == told[1]).then_some(told[0].clone())
         });
-        let told = match tokio::time::timeout(PATIENCE - HEARING, told).await {
-            Ok(told) => told,
-            Err(_) => panic!(
-                "{name}:\n{:#?}\n{:#?}",
-                watch.of("uuid", &format!("ours-{name}")),
-                watch.of("uuid", &format!("theirs-{name}"))
-            ),
-        };
+        let told = tokio::time::timeout(PATIENCE - HEARING, told).await;
+        let told = told.unwrap_or_else(|_| {
+            let [ours, theirs] =
+                ["ours", "theirs"].map(|queue| watch.of("uuid", &format!("{queue}-{name}")));
+            panic!("{name}:\n{ours:#?}\n{theirs:#?}")
+        });
         assert!(!told.is_empty(), "{name}");
     }
     let signs = ["ours@host", "theirs@host"].map(|node| {

@@ -15,7 +15,7 @@ fn options() -> SendOptions {
     SendOptions::default()
 }
 
-fn told(settings: Value, flags: &[&'static str]) -> Told {
+fn told(settings: &Value, flags: &[&'static str]) -> Told {
     Told {
         settings: settings.as_object().expect("a map").clone(),
         flags: flags.to_vec(),
@@ -199,7 +199,7 @@ async fn whose_time_limit_holds() {
         time_limit: Some(Duration::from_secs(seconds)),
         ..options()
     };
-    let by_flag = Sides::told(&told(json!({}), &flags)).await;
+    let by_flag = Sides::told(&told(&json!({}), &flags)).await;
     by_flag
         .agree("naps", json!([5]), options(), "Hard time limit (1")
         .await;
@@ -211,7 +211,7 @@ async fn whose_time_limit_holds() {
         .agree("naps_limited", json!([5]), limited(1), "Hard time limit (1")
         .await;
     drop(by_flag);
-    let by_setting = Sides::told(&told(json!({"task_time_limit": 30}), &flags)).await;
+    let by_setting = Sides::told(&told(&json!({"task_time_limit": 30}), &flags)).await;
     by_setting
         .agree("naps", json!([1.5]), options(), DONE)
         .await;
@@ -289,7 +289,7 @@ async fn a_rate_limit_spaces_the_starts() {
 #[tokio::test]
 async fn a_task_that_has_succeeded_does_not_run_again() {
     let settings = json!({"worker_deduplicate_successful_tasks": true});
-    let sides = Sides::told(&told(settings, &[])).await;
+    let sides = Sides::told(&told(&settings, &[])).await;
     sides
         .agree("rejects_once", json!([]), options(), DONE)
         .await;

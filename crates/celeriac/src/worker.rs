@@ -140,7 +140,6 @@ impl Worker {
             state.clone(),
             self.app.settings().worker_send_task_events,
         );
-        let threads = Threads::new(self.options.concurrency.max(1));
         let inlets = Inlets {
             requests: incoming,
             timed: timed_incoming,
@@ -156,9 +155,9 @@ impl Worker {
             },
             state: state.clone(),
             events: events.clone(),
-            threads: threads.clone(),
+            threads: Threads::new(self.options.concurrency.max(1)),
         };
-        let running = self.start(&shutdown, inlets, &outlets, &state, &threads, &events);
+        let running = self.start(&shutdown, inlets, &outlets);
         self.remember_and_listen(&running, &state, rates, &shutdown, &events)
             .await;
         let consumer = Consumer::new(
@@ -180,15 +179,7 @@ impl Worker {
         ended.map_err(WorkerError::Broker)
     }
 
-    fn start(
-        &self,
-        shutdown: &Shutdown,
-        inlets: Inlets,
-        outlets: &Outlets,
-        state: &WorkerState,
-        threads: &Threads,
-        events: &Events,
-    ) -> Running {
+    fn start(&self, shutdown: &Shutdown, inlets: Inlets, outlets: &Outlets) -> Running {
         let Inlets {
             requests,
             timed,
@@ -199,32 +190,7 @@ impl Worker {
         let stopping = shutdown.stopping().clone();
         let patience = Patience::new(stopping.clone());
         let held = Held::new(self.app.clone(), patience.clone());
-        tracker.spawn(lease::renew(
-            self.app.clone(),
-            held.clone(),
-            released.clone(),
-        ));
-        tracker.spawn(neighbours::watch(
-            self.app.clone(),
-            held.clone(),
-            self.options.succession.predecessors.clone(),
-            released.clone(),
-        ));
-        tracker.spawn(checks::run(
-            self.app.clone(),
-            self.limits(),
-            stopping.clone(),
-        ));
-        tracker.spawn(lease::restore(self.app.clone(), stopping.clone()));
-        let soft = self.app.settings().worker_soft_shutdown_timeout;
-        let (stop, slots, over) = (shutdown.clone(), busy.clone(), released.clone());
-        tracker.spawn(async move {
-            tokio::select! {
-                // cancel-safe, both: they only wait
-                () = stop.soften(soft, || *slots.borrow() > 0) => {}
-                () = over.cancelled() => {}
-            }
-        });
+        self.look_after(&tracker, &held, shutdown, &busy, &released);
         let rates = tracker.spawn(outlets.ready.rates.clone().run(outlets.ready.clone()));
         let strategy = Strategy::new(
             self.app.clone(),
@@ -239,7 +205,7 @@ impl Worker {
         let most = self.prefetch().clamp(SETTLING_MIN, SETTLING_MAX);
         let executor = Executor {
             app: self.app.clone(),
-            events: events.clone(),
+            events: outlets.events.clone(),
             held: held.clone(),
             hostname: self.options.hostname.clone(),
             stopping,
@@ -248,8 +214,8 @@ impl Worker {
             company: Arc::default(),
             busy,
             limits: self.limits(),
-            state: state.clone(),
-            threads: threads.clone(),
+            state: outlets.state.clone(),
+            threads: outlets.threads.clone(),
         };
         let (endings, ended) = mpsc::channel(CHANNEL_CAPACITY.min(most));
         let settling = tracker.spawn(executor.clone().settle_all(ended, most));
@@ -271,6 +237,46 @@ impl Worker {
             timer,
             rates,
         }
+    }
+
+    /// What goes on beside the messages: keeping what is held, watching the others, restoring, softening a stop.
+    fn look_after(
+        &self,
+        tracker: &TaskTracker,
+        held: &Held,
+        shutdown: &Shutdown,
+        busy: &watch::Sender<usize>,
+        released: &CancellationToken,
+    ) {
+        tracker.spawn(lease::renew(
+            self.app.clone(),
+            held.clone(),
+            released.clone(),
+        ));
+        tracker.spawn(neighbours::watch(
+            self.app.clone(),
+            held.clone(),
+            self.options.succession.predecessors.clone(),
+            released.clone(),
+        ));
+        tracker.spawn(checks::run(
+            self.app.clone(),
+            self.limits(),
+            shutdown.stopping().clone(),
+        ));
+        tracker.spawn(lease::restore(
+            self.app.clone(),
+            shutdown.stopping().clone(),
+        ));
+        let soft = self.app.settings().worker_soft_shutdown_timeout;
+        let (stop, slots, over) = (shutdown.clone(), busy.clone(), released.clone());
+        tracker.spawn(async move {
+            tokio::select! {
+                // cancel-safe, both: they only wait
+                () = stop.soften(soft, || *slots.borrow() > 0) => {}
+                () = over.cancelled() => {}
+            }
+        });
     }
 
     fn limits(&self) -> TaskLimits {
