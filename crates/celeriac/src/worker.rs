@@ -199,32 +199,7 @@ impl Worker {
         let stopping = shutdown.stopping().clone();
         let patience = Patience::new(stopping.clone());
         let held = Held::new(self.app.clone(), patience.clone());
-        tracker.spawn(lease::renew(
-            self.app.clone(),
-            held.clone(),
-            released.clone(),
-        ));
-        tracker.spawn(neighbours::watch(
-            self.app.clone(),
-            held.clone(),
-            self.options.succession.predecessors.clone(),
-            released.clone(),
-        ));
-        tracker.spawn(checks::run(
-            self.app.clone(),
-            self.limits(),
-            stopping.clone(),
-        ));
-        tracker.spawn(lease::restore(self.app.clone(), stopping.clone()));
-        let soft = self.app.settings().worker_soft_shutdown_timeout;
-        let (stop, slots, over) = (shutdown.clone(), busy.clone(), released.clone());
-        tracker.spawn(async move {
-            tokio::select! {
-                // cancel-safe, both: they only wait
-                () = stop.soften(soft, || *slots.borrow() > 0) => {}
-                () = over.cancelled() => {}
-            }
-        });
+        self.keep(&tracker, &held, shutdown, &busy, &released);
         let rates = tracker.spawn(outlets.ready.rates.clone().run(outlets.ready.clone()));
         let strategy = Strategy::new(
             self.app.clone(),
@@ -278,6 +253,46 @@ impl Worker {
             soft: self.options.soft_time_limit,
             hard: self.options.time_limit,
         }
+    }
+
+    /// What goes on beside the tasks: renewing, saying that we live, restoring, and a stop that softens.
+    fn keep(
+        &self,
+        tracker: &TaskTracker,
+        held: &Held,
+        shutdown: &Shutdown,
+        busy: &watch::Sender<usize>,
+        released: &CancellationToken,
+    ) {
+        tracker.spawn(lease::renew(
+            self.app.clone(),
+            held.clone(),
+            released.clone(),
+        ));
+        tracker.spawn(neighbours::watch(
+            self.app.clone(),
+            held.clone(),
+            self.options.succession.predecessors.clone(),
+            released.clone(),
+        ));
+        tracker.spawn(checks::run(
+            self.app.clone(),
+            self.limits(),
+            shutdown.stopping().clone(),
+        ));
+        tracker.spawn(lease::restore(
+            self.app.clone(),
+            shutdown.stopping().clone(),
+        ));
+        let soft = self.app.settings().worker_soft_shutdown_timeout;
+        let (stop, slots, over) = (shutdown.clone(), busy.clone(), released.clone());
+        tracker.spawn(async move {
+            tokio::select! {
+                // cancel-safe, both: they only wait
+                () = stop.soften(soft, || *slots.borrow() > 0) => {}
+                () = over.cancelled() => {}
+            }
+        });
     }
 
     /// The state file, and remote control. Returns when the worker listens to that, or cannot yet: whoever

@@ -39,7 +39,7 @@ pub(crate) struct Receipt(oneshot::Receiver<bool>);
 
 impl Receipt {
     /// Waits for the broker's answer. `false`: another worker has the message, or the worker ends without an answer.
-    pub(crate) async fn is_ours(self) -> bool {
+    pub(crate) async fn answer(self) -> bool {
         self.0.await.unwrap_or(false)
     }
 }

@@ -163,7 +163,9 @@ async fn what_waits_for_its_time_is_read_again_to_be_shown() {
         (&request["id"], &request["args"]),
         (&json!(id), &json!([1]))
     );
-    let found = control.query_waiting(&[id.clone()], Map::new()).await;
+    let found = control
+        .query_waiting(std::slice::from_ref(&id), Map::new())
+        .await;
     assert_eq!(found[&id][0], json!("scheduled"));
     assert_eq!(ask(&control, "reserved", &json!({})), json!([]));
     let stats = ask(&control, "stats", &json!({}));
@@ -173,7 +175,7 @@ async fn what_waits_for_its_time_is_read_again_to_be_shown() {
         "one more for each that waits"
     );
     assert!(!waiting.is_revoked());
-    state.revoke(&[id.clone()]);
+    state.revoke(std::slice::from_ref(&id));
     assert!(waiting.is_revoked());
     drop(waiting);
     assert_eq!(control.scheduled().await, json!([]));

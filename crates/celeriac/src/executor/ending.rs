@@ -95,7 +95,7 @@ impl Executor {
             slot: _,
         } = ending;
         let is_ours = match receipt {
-            Some(receipt) => receipt.is_ours().await,
+            Some(receipt) => receipt.answer().await,
             None => true,
         };
         if is_terminated {

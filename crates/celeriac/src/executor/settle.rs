@@ -221,7 +221,7 @@ impl Executor {
         match request.take_delivery() {
             Some(delivery) => {
                 failpoint("before_ack");
-                let is_ours = self.held.ack(delivery).is_ours().await;
+                let is_ours = self.held.ack(delivery).answer().await;
                 failpoint("after_ack");
                 if is_ours && request.is_suspect() {
                     self.forgive(&request.message().headers.id).await;
