@@ -190,7 +190,7 @@ impl Worker {
         let stopping = shutdown.stopping().clone();
         let patience = Patience::new(stopping.clone());
         let held = Held::new(self.app.clone(), patience.clone());
-        self.look_after(&tracker, &held, shutdown, &busy, &released);
+        self.keep(&tracker, &held, shutdown, &busy, &released);
         let rates = tracker.spawn(outlets.ready.rates.clone().run(outlets.ready.clone()));
         let strategy = Strategy::new(
             self.app.clone(),
@@ -239,8 +239,15 @@ impl Worker {
         }
     }
 
-    /// What goes on beside the messages: keeping what is held, watching the others, restoring, softening a stop.
-    fn look_after(
+    fn limits(&self) -> TaskLimits {
+        TaskLimits {
+            soft: self.options.soft_time_limit,
+            hard: self.options.time_limit,
+        }
+    }
+
+    /// What goes on beside the tasks: renewing, saying that we live, restoring, and a stop that softens.
+    fn keep(
         &self,
         tracker: &TaskTracker,
         held: &Held,
@@ -277,13 +284,6 @@ impl Worker {
                 () = over.cancelled() => {}
             }
         });
-    }
-
-    fn limits(&self) -> TaskLimits {
-        TaskLimits {
-            soft: self.options.soft_time_limit,
-            hard: self.options.time_limit,
-        }
     }
 
     /// The state file, and remote control. Returns when the worker listens to that, or cannot yet: whoever

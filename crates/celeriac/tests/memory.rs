@@ -8,6 +8,7 @@ use celeriac::{
 };
 use serde_json::{Map, json};
 use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
 
 /// Reports its argument.
 struct Report {
@@ -102,6 +103,7 @@ async fn without_prefetch_what_cannot_start_is_left_to_others() {
         .build();
     let app = app.expect("the URL is right");
     let shutdown = Shutdown::new();
+    let workers = TaskTracker::new();
     let start = |hostname: &str, concurrency| {
         let options = WorkerOptions {
             hostname: hostname.to_owned(),
@@ -112,7 +114,7 @@ async fn without_prefetch_what_cannot_start_is_left_to_others() {
             soft_time_limit: None,
             succession: celeriac::Succession::default(),
         };
-        tokio::spawn(Worker::new(app.clone(), options).run(shutdown.clone()))
+        workers.spawn(Worker::new(app.clone(), options).run(shutdown.clone()))
     };
     let send = async |number: i64| {
         let sent = app.send_task(
