@@ -41,15 +41,14 @@ impl Prefetch {
     /// Waits until half of the room is free: a take costs the same for one message as for many. A slot that has
     /// nothing to run does not wait for that.
     pub(crate) async fn is_worth_a_take(&self, slots: &mut Slots) {
-        let any = async {
-            slots.one_is_free().await;
-            self.has(1).await;
-        };
         tokio::select! {
+            biased;
             // cancel-safe, both: they only wait
-            () = self.has(self.worth) => {}
-            () = any => {}
+            () = slots.one_is_free() => {}
+            () = self.has(self.worth) => return,
         }
+        // Only now: whoever waits for much keeps what is free from whoever waits for little.
+        self.has(1).await;
     }
 
     async fn has(&self, count: u32) {
