@@ -24,6 +24,10 @@ pub(crate) const RAW_VALUE: &str = "$serde_json::private::RawValue";
 
 /// A value of Python's that has no other place in a [`Value`].
 ///
+/// Only what is read by this crate is guarded: a `Value` that a program has from elsewhere (an HTTP body) and returns or
+/// sends as it is may hold [`Special::into_value`]'s object, and is then written as what it stands for: a `NaN`, say.
+/// What is written can always be read.
+///
 /// A parameter `f64` takes [`Special::Nan`] and the infinities, `i128` and `u128` a whole number that fits,
 /// [`crate::value::from_value`] sees to it; a `serde_json::Value` has it as an opaque object and hands it on.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -33,6 +33,8 @@ pub fn from_value<T: DeserializeOwned>(value: Value) -> Result<T, Error> {
 
 /// Makes a value of a type. Floats that are not finite, whole numbers beyond 64 bits and bytes keep what they are.
 ///
+/// A `serde_json::Value` from elsewhere than a message may hold what looks like a [`Special`]: it becomes one.
+///
 /// # Errors
 /// The type refuses to be serialized, or has a map with keys that are not strings.
 pub fn to_value(value: &(impl Serialize + ?Sized)) -> Result<Value, Error> {
