@@ -33,7 +33,7 @@ pub enum Compression {
     Brotli,
 }
 
-/// Half-way between fast and small: kombu's 11 takes a hundred times as long for a tenth less.
+/// Between fast (0) and small (11, the slowest, which kombu takes).
 const BROTLI_QUALITY: u32 = 5;
 
 /// 2 to this power bytes are looked back at most; brotli's default, as in kombu.

@@ -9,11 +9,11 @@
 
 use std::fmt::Write as _;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Number, Value};
 
 use crate::{
-    DecodeError, Limits, Map, json_reader,
+    DecodeError, Limits, Map, json_plain, json_reader,
     limits::Content,
     special::{self, Key},
     value,
@@ -181,14 +181,10 @@ pub fn parse_within(
     what: &'static str,
     bytes: &[u8],
 ) -> Result<Value, DecodeError> {
-    if limits.check_json(what, bytes)? == Content::Plain {
-        let mut reader = serde_json::Deserializer::from_slice(bytes);
-        // Its own limit is lower than that of Python's senders; ours holds.
-        reader.disable_recursion_limit();
-        let value = Value::deserialize(&mut reader);
-        if let Ok(value) = value.and_then(|value| reader.end().map(|()| value)) {
-            return Ok(value);
-        }
+    if limits.check_json(what, bytes)? == Content::Plain
+        && let Ok(value) = json_plain::read(bytes)
+    {
+        return Ok(value);
     }
     // Python may still read it.
     let wrong = |reason| DecodeError::Json { what, reason };
@@ -237,6 +233,10 @@ mod tests {
             r#"{"\u0000celeriac": "NaN"}"#,
             r#"{"\u0000\u0000celeriac": {"\u0000celeriac": NaN}}"#,
             r#"{"\u0000celeriac:\\ud83d": 1}"#,
+            r#"{"$serde_json::private::RawValue": "1"}"#,
+            r#"[{"$serde_json::private::RawValue": "no JSON"}, NaN]"#,
+            r#"{"$serde_json::private::RawValue": {"$serde_json::private::RawValue": "[0, 0]"}, "a": 1}"#,
+            r#"{"\u0000$serde_json::private::RawValue": "1"}"#,
             "18446744073709551615",
             "-9223372036854775808",
             r#"{"123456789012345678901234567890": "123456789012345678901234567890"}"#,

@@ -13,7 +13,7 @@
 //! - remote control: [`control`]
 //! - results: [`result`], [`payload`], [`state`], [`exception`]
 //! - names of keys in Redis: [`binding`]
-//! - how Python writes: [`json`] (`json_reader`, `special`), [`repr`], [`timestamp`]; the other serializers: [`serializer`],
+//! - how Python writes: [`json`] (`json_plain`, `json_reader`, `special`), [`repr`], [`timestamp`]; the other serializers: [`serializer`],
 //!   `msgpack`, `yaml`; objects that JSON has no word for: [`tagged`]; Rust types from all that and back: [`value`]
 //! - what can be wrong with a message: [`error`], how much of it is read: [`limits`]; unknown fields: `fields`; the order of keys: `key_order`
 #![warn(
@@ -34,6 +34,7 @@ pub mod exception;
 mod fields;
 pub mod headers;
 pub mod json;
+mod json_plain;
 mod json_reader;
 mod key_order;
 pub mod limits;

@@ -67,9 +67,7 @@ impl Limits {
         while let Some(byte) = bytes.next() {
             match byte {
                 b'"' => {
-                    if skip_string(&mut bytes) {
-                        content = Content::Pythons;
-                    }
+                    skip_string(&mut bytes);
                     continue;
                 }
                 b'[' | b'{' => {
@@ -132,20 +130,17 @@ pub(crate) enum Content {
     Pythons,
 }
 
-/// Says whether it has a NUL, which could be mistaken for a mark (`special`).
-fn skip_string(bytes: &mut std::slice::Iter<'_, u8>) -> bool {
-    let mut has_nul = false;
+/// Goes behind a string's end.
+fn skip_string(bytes: &mut std::slice::Iter<'_, u8>) {
     while let Some(byte) = bytes.next() {
         match byte {
             b'"' => break,
             b'\\' => {
-                has_nul |= bytes.as_slice().starts_with(b"u0000");
                 bytes.next();
             }
             _ => {}
         }
     }
-    has_nul
 }
 
 /// Goes to the end of a number's digits; says whether they may be a whole number beyond 64 bits.

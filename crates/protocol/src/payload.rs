@@ -30,14 +30,14 @@ pub fn write(
 /// What is stored. JSON and MessagePack are read whatever the setting says, since they can be told apart.
 ///
 /// # Errors
-/// It is no result, or too large when decompressed.
+/// It is no result, or beyond the limits.
 pub fn read(
     bytes: &[u8],
     serializer: Serializer,
     limits: &Limits,
 ) -> Result<TaskMeta, DecodeError> {
     let Some(packed) = bytes.strip_prefix(MAGIC) else {
-        return TaskMeta::parse_as(told(bytes, serializer), bytes);
+        return TaskMeta::parse_within(limits, told(bytes, serializer), bytes);
     };
     let end = packed.iter().position(|byte| *byte == 0);
     let (content_type, body) = packed.split_at(end.unwrap_or(packed.len()));
@@ -48,7 +48,7 @@ pub fn read(
         });
     };
     let plain = compression.undo(body.get(1..).unwrap_or_default(), limits)?;
-    TaskMeta::parse_as(told(&plain, serializer), &plain)
+    TaskMeta::parse_within(limits, told(&plain, serializer), &plain)
 }
 
 /// The serializer as the first byte tells it: an object's brace, or a map of MessagePack, which no text begins with.
@@ -62,7 +62,7 @@ fn told(bytes: &[u8], setting: Serializer) -> Serializer {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::State;
@@ -85,6 +85,27 @@ mod tests {
             }
             let bytes = write(&meta(), Serializer::Yaml, compression).unwrap();
             assert_eq!(read(&bytes, Serializer::Yaml, &limits), Ok(meta()));
+        }
+    }
+
+    #[test]
+    fn a_result_is_read_within_the_limits_that_are_given() {
+        let many = vec![Value::from(0); 1000];
+        let meta = TaskMeta::new("an-id", State::Success, Value::from(many));
+        let narrow = Limits::new(16_000, 16_000);
+        let wide = Limits::new(64_000, 64_000);
+        for compression in [None, Some(Compression::Zlib)] {
+            for serializer in Serializer::ALL {
+                let bytes = write(&meta, serializer, compression).unwrap();
+                assert_eq!(
+                    read(&bytes, serializer, &narrow),
+                    Err(DecodeError::TooManyValues {
+                        what: "result",
+                        limit: 500
+                    })
+                );
+                assert_eq!(read(&bytes, serializer, &wide).as_ref(), Ok(&meta));
+            }
         }
     }
 

@@ -76,17 +76,22 @@ impl TaskMeta {
     /// Reads what is stored in JSON.
     ///
     /// # Errors
-    /// As [`TaskMeta::parse_as`].
+    /// As [`TaskMeta::parse_within`], with [`Limits::default`].
     pub fn parse(bytes: &[u8]) -> Result<Self, DecodeError> {
-        Self::parse_as(Serializer::Json, bytes)
+        Self::parse_within(&Limits::default(), Serializer::Json, bytes)
     }
 
-    /// Reads what is stored; `result_serializer` says how, since the document itself does not.
+    /// Reads what is stored, within the nesting and the number of values of these limits; `result_serializer` says how,
+    /// since the document itself does not.
     ///
     /// # Errors
-    /// The bytes are not of this serializer, no object, or without a `status`.
-    pub fn parse_as(serializer: Serializer, bytes: &[u8]) -> Result<Self, DecodeError> {
-        let value = deserialize(&Limits::default(), "result", serializer, bytes)?;
+    /// The bytes are not of this serializer, no object, without a `status`, or a limit is passed.
+    pub fn parse_within(
+        limits: &Limits,
+        serializer: Serializer,
+        bytes: &[u8],
+    ) -> Result<Self, DecodeError> {
+        let value = deserialize(limits, "result", serializer, bytes)?;
         let mut fields = Fields::from_value(&LAYOUT, value)?;
         let status: String = fields.required("status")?;
         let mut meta = Self {
@@ -148,18 +153,21 @@ mod tests {
 
     #[test]
     fn a_result_is_the_same_in_every_serializer() {
+        let read = |serializer, bytes: &[u8]| {
+            TaskMeta::parse_within(&Limits::default(), serializer, bytes)
+        };
         let text = r#"[1, NaN, {"__type__": "bytes", "__value__": "x"}, {"__type__": "date", "__value__": "2026-11-23"}]"#;
         let result = json::parse("result", text.as_bytes()).unwrap();
         let meta = TaskMeta::new("an-id", State::Success, result);
         for serializer in [Serializer::Json, Serializer::Yaml] {
             let bytes = meta.to_bytes(serializer).unwrap();
-            assert_eq!(TaskMeta::parse_as(serializer, &bytes), Ok(meta.clone()));
+            assert_eq!(read(serializer, &bytes), Ok(meta.clone()));
         }
         let refused = meta.to_bytes(Serializer::Msgpack).unwrap_err().to_string();
         assert_eq!(refused, "msgpack cannot write datetime.date(2026, 11, 23)");
         let plain = TaskMeta::new("an-id", State::Success, json!([1, "x"]));
         let bytes = plain.to_bytes(Serializer::Msgpack).unwrap();
-        assert_eq!(TaskMeta::parse_as(Serializer::Msgpack, &bytes), Ok(plain));
-        assert!(TaskMeta::parse_as(Serializer::Json, &bytes).is_err());
+        assert_eq!(read(Serializer::Msgpack, &bytes), Ok(plain));
+        assert!(read(Serializer::Json, &bytes).is_err());
     }
 }

@@ -3,7 +3,8 @@
 //!
 //! A value of this kind is an object with one key, [`KEY`], that begins with NUL; it holds the JSON token. A key with
 //! half a surrogate pair begins with [`KEY`] and a colon. A key of the sender's own that looks like one of these gets one
-//! more NUL when it is read, and loses it when it is written: nothing that is sent can be taken for a mark.
+//! more NUL when it is read, and loses it when it is written: nothing that is sent can be taken for a mark. So does the key
+//! that is a mark to serde_json, [`RAW_VALUE`]: a task may take such an object as a `Value`, and hand it on.
 //!
 //! Guarantee M4: what a Python worker would pass on, digit for digit, is not destroyed by passing through here.
 //! Counterpart: CPython's `json.decoder` (`parse_constant`, `scanstring`), whose values need no such marks.
@@ -18,7 +19,14 @@ pub(crate) const KEY: &str = "\u{0}celeriac";
 /// What the keys of the sender's own begin with that could be mistaken, behind their first NULs.
 const NAME: &str = "celeriac";
 
+/// serde_json's mark of a `RawValue`: in the place of an object with this key, its `Value` reads the text that it holds.
+pub(crate) const RAW_VALUE: &str = "$serde_json::private::RawValue";
+
 /// A value of Python's that has no other place in a [`Value`].
+///
+/// Only what is read by this crate is guarded: a `Value` that a program has from elsewhere (an HTTP body) and returns or
+/// sends as it is may hold [`Special::into_value`]'s object, and is then written as what it stands for: a `NaN`, say.
+/// What is written can always be read.
 ///
 /// A parameter `f64` takes [`Special::Nan`] and the infinities, `i128` and `u128` a whole number that fits,
 /// [`crate::value::from_value`] sees to it; a `serde_json::Value` has it as an opaque object and hands it on.
@@ -204,7 +212,8 @@ pub(crate) fn key_said(key: &str) -> Key<'_> {
 }
 
 fn could_be_mistaken(key: &str) -> bool {
-    key.starts_with('\u{0}') && key.trim_start_matches('\u{0}').starts_with(NAME)
+    let name = key.trim_start_matches('\u{0}');
+    name == RAW_VALUE || (name.len() < key.len() && name.starts_with(NAME))
 }
 
 #[cfg(test)]
@@ -256,9 +265,12 @@ mod tests {
             "\0",
             "plain",
             "\0other",
+            RAW_VALUE,
+            "\0$serde_json::private::RawValue",
         ] {
             let kept = kept_key(key.to_owned());
             assert_ne!(kept, KEY);
+            assert_ne!(kept, RAW_VALUE);
             assert!(
                 matches!(key_said(&kept), Key::Text(said) if said == key),
                 "{key:?}"

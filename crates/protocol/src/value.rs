@@ -33,6 +33,8 @@ pub fn from_value<T: DeserializeOwned>(value: Value) -> Result<T, Error> {
 
 /// Makes a value of a type. Floats that are not finite, whole numbers beyond 64 bits and bytes keep what they are.
 ///
+/// A `serde_json::Value` from elsewhere than a message may hold what looks like a [`Special`]: it becomes one.
+///
 /// # Errors
 /// The type refuses to be serialized, or has a map with keys that are not strings.
 pub fn to_value(value: &(impl Serialize + ?Sized)) -> Result<Value, Error> {
@@ -228,6 +230,44 @@ mod tests {
             (raw.get(), written(&raw)),
             ("[NaN, 1.5]", "[NaN, 1.5]".to_owned())
         );
+    }
+
+    #[derive(Serialize, Deserialize)]
+    struct Anything {
+        #[serde(flatten)]
+        rest: Value,
+    }
+
+    #[test]
+    fn what_serde_json_takes_for_a_raw_value_is_data_like_any_other() {
+        // Spelled in two ways.
+        for mark in [
+            "$serde_json::private::RawValue",
+            r"\u0024serde_json::priv\u0061te::RawValue",
+        ] {
+            for inside in ["1", "[0, 0, 0]", "no JSON", "{"] {
+                let sent = format!(r#"{{"{mark}": "{inside}"}}"#);
+                let text = format!(r#"{{"$serde_json::private::RawValue": "{inside}"}}"#);
+                let by_key = HashMap::from([("$serde_json::private::RawValue", inside)]);
+                assert_eq!(written(&by_key), text);
+                assert_eq!(written(&read::<Value>(&sent).unwrap()), text);
+                assert_eq!(written(&read::<Anything>(&sent).unwrap()), text);
+                let map: HashMap<String, Value> = read(&sent).unwrap();
+                assert_eq!(written(&map), text);
+                let list = read::<Vec<Value>>(&format!("[{sent}, 1]")).unwrap();
+                assert_eq!(written(&list), format!("[{text}, 1]"));
+            }
+        }
+        let key = r#"{"{\"$serde_json::private::RawValue\": \"5\"}": 1}"#;
+        assert!(read::<HashMap<u8, u8>>(key).is_err());
+    }
+
+    /// The mark is no public part of serde_json: if it becomes another one, this tells.
+    #[test]
+    fn serde_jsons_mark_is_the_one_that_is_guarded_against() {
+        let text = format!(r#"{{"{}": "[1]"}}"#, special::RAW_VALUE);
+        let replaced: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(replaced, json!([1]));
     }
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]

@@ -45,7 +45,9 @@ fn any_python() -> impl Strategy<Value = Value> {
             "Infinity",
             "-Infinity",
             r#"{"\u0000celeriac": "NaN"}"#,
-            r#"{"\u0000\u0000celeriac": 1}"#
+            r#"{"\u0000\u0000celeriac": 1}"#,
+            r#"{"$serde_json::private::RawValue": "1"}"#,
+            r#"{"\u0000$serde_json::private::RawValue": "1"}"#
         ])
         .prop_map(str::to_owned),
         "-?[1-9][0-9]{17,40}",

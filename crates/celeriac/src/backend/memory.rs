@@ -33,10 +33,20 @@ pub(crate) struct MemoryBackend {
     store: Arc<Store>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Store {
     results: Mutex<Results>,
     waiters: Arc<Waiters>,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self {
+            results: Mutex::default(),
+            // Every change passes through here: there is nobody to tell which ids to listen for.
+            waiters: Arc::new(Waiters::unserved()),
+        }
+    }
 }
 
 #[derive(Debug, Default)]

@@ -2,7 +2,7 @@
 //!
 //! A backend asks [`Waiters::wait`] for a place in the table and hands over what it hears with [`Waiters::deliver`].
 //! Whoever serves the table from the outside (a subscription) is told which ids have changed: have come to be waited
-//! for, or are waited for no more.
+//! for, or are waited for no more. A table that nobody serves keeps no such list ([`Waiters::unserved`]).
 //!
 //! Counterpart: `celery/backends/asynchronous.py` (`add_pending_result`, `on_state_change`) @ 5.7.0.
 
@@ -21,6 +21,8 @@ type Answer = Result<TaskMeta, Error>;
 pub(super) struct Waiters {
     table: Mutex<Table>,
     has_changed: Notify,
+    /// Nobody will ask for [`Waiters::changed`].
+    is_unserved: bool,
 }
 
 #[derive(Debug, Default)]
@@ -41,6 +43,14 @@ pub(super) struct Waiting {
 }
 
 impl Waiters {
+    /// A table that hears of everything in this process.
+    pub(super) fn unserved() -> Self {
+        Self {
+            is_unserved: true,
+            ..Self::default()
+        }
+    }
+
     /// Waits for the result of a task. The second value: nobody serves the table, the caller must see to it.
     pub(super) fn wait(self: &Arc<Self>, id: &str) -> (Waiting, bool) {
         let (sender, answer) = oneshot::channel();
@@ -49,10 +59,8 @@ impl Waiters {
         let number = table.count;
         let same = table.by_id.entry(id.to_owned()).or_default();
         same.push((number, sender));
-        table.changed.insert(id.to_owned());
         let is_first = !std::mem::replace(&mut table.is_served, true);
-        drop(table);
-        self.has_changed.notify_one();
+        self.tell(table, id);
         let waiting = Waiting {
             waiters: Arc::clone(self),
             id: id.to_owned(),
@@ -86,9 +94,7 @@ impl Waiters {
         let Some(waiting) = table.by_id.remove(id) else {
             return;
         };
-        table.changed.insert(id.to_owned());
-        drop(table);
-        self.has_changed.notify_one();
+        self.tell(table, id);
         for (_, sender) in waiting {
             // Whoever has stopped waiting at this moment wants no answer.
             sender.send(answer()).ok();
@@ -141,10 +147,18 @@ impl Waiters {
         waiting.retain(|(other, _)| *other != number);
         if waiting.is_empty() {
             table.by_id.remove(id);
-            table.changed.insert(id.to_owned());
-            drop(table);
-            self.has_changed.notify_one();
+            self.tell(table, id);
         }
+    }
+
+    /// Tells whoever serves the table that the waiters of this id have changed.
+    fn tell(&self, mut table: MutexGuard<'_, Table>, id: &str) {
+        if self.is_unserved {
+            return;
+        }
+        table.changed.insert(id.to_owned());
+        drop(table);
+        self.has_changed.notify_one();
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -162,5 +176,26 @@ impl Waiting {
 impl Drop for Waiting {
     fn drop(&mut self) {
         self.waiters.leave(&self.id, self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use celeriac_protocol::state::State;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn nothing_is_left_of_those_who_have_waited_where_nobody_serves() {
+        let waiters = Arc::new(Waiters::unserved());
+        let meta = TaskMeta::new("a", State::Success, 1.into());
+        let (answered, _) = waiters.wait("a");
+        let (gone, _) = waiters.wait("b");
+        waiters.deliver("a", &meta);
+        drop(gone);
+        assert_eq!(answered.answer().await.unwrap().unwrap(), meta);
+        let table = waiters.table();
+        assert!(table.by_id.is_empty());
+        assert!(table.changed.is_empty(), "{:?}", table.changed);
     }
 }

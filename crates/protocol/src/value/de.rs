@@ -11,12 +11,13 @@ use serde::{
     },
     forward_to_deserialize_any,
 };
-use serde_json::{Error, Value};
+use serde_json::{Error, Number, Value};
 
-use crate::{Map, json, special::Special, tagged::PythonObject};
-
-/// serde_json's mark of a `RawValue`, which asks for the text.
-pub(super) const RAW_VALUE: &str = "$serde_json::private::RawValue";
+use crate::{
+    Map, json,
+    special::{RAW_VALUE, Special},
+    tagged::PythonObject,
+};
 
 pub(super) struct PythonValue(pub(super) Value);
 
@@ -174,6 +175,7 @@ impl<'de> Deserializer<'de> for PythonValue {
         visitor: V,
     ) -> Result<V::Value, Error> {
         if name == RAW_VALUE {
+            // This type asks for the text.
             let text = json::to_python_string(&self.0);
             return visitor.visit_map(MapDeserializer::new(std::iter::once((RAW_VALUE, text))));
         }
@@ -273,9 +275,9 @@ struct MapKey(String);
 macro_rules! key_types {
     ($($method:ident)*) => { $(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-            match serde_json::from_str::<Value>(&self.0) {
-                Ok(value @ Value::Number(_)) => value.$method(visitor),
-                _ => Err(Error::custom("invalid value: expected key to be a number in quotes")),
+            match self.0.parse::<Number>() {
+                Ok(number) => number.$method(visitor),
+                Err(_) => Err(Error::custom("invalid value: expected key to be a number in quotes")),
             }
         }
     )* };

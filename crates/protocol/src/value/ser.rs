@@ -9,8 +9,11 @@ use serde::{
 };
 use serde_json::{Error, Value};
 
-use super::de::RAW_VALUE;
-use crate::{Map, json, special, tagged::PythonObject};
+use crate::{
+    Map, json,
+    special::{self, RAW_VALUE},
+    tagged::PythonObject,
+};
 
 #[derive(Clone, Copy)]
 pub(super) struct ToValue;
@@ -26,6 +29,9 @@ pub(super) struct Object {
     variant: Option<&'static str>,
     map: Map,
     key: Option<String>,
+    /// It is a `RawValue`: its one field is the text to read in its place. Known by the type's name, which is in the
+    /// program; the key alone may be anybody's.
+    is_raw: bool,
 }
 
 fn named(variant: Option<&'static str>, value: Value) -> Value {
@@ -146,11 +152,16 @@ impl Serializer for ToValue {
             variant: None,
             map: Map::with_capacity(length.unwrap_or(0)),
             key: None,
+            is_raw: false,
         })
     }
 
-    fn serialize_struct(self, _name: &'static str, length: usize) -> Result<Object, Error> {
-        self.serialize_map(Some(length))
+    fn serialize_struct(self, name: &'static str, length: usize) -> Result<Object, Error> {
+        let object = self.serialize_map(Some(length))?;
+        Ok(Object {
+            is_raw: name == RAW_VALUE,
+            ..object
+        })
     }
 
     fn serialize_struct_variant(
@@ -164,6 +175,7 @@ impl Serializer for ToValue {
             variant: Some(variant),
             map: Map::with_capacity(length),
             key: None,
+            is_raw: false,
         })
     }
 }
@@ -195,10 +207,9 @@ lists! {
 
 impl Object {
     fn finish(mut self) -> Result<Value, Error> {
-        let raw = (self.map.len() == 1)
-            .then(|| self.map.get_mut(RAW_VALUE).map(Value::take))
-            .flatten();
-        if let Some(Value::String(raw)) = raw {
+        if self.is_raw
+            && let Some(Value::String(raw)) = self.map.get_mut(RAW_VALUE)
+        {
             return json::parse("value", raw.as_bytes()).map_err(Error::custom);
         }
         Ok(named(self.variant, Value::Object(self.map)))
