@@ -31,7 +31,7 @@ fn an_option_that_does_not_exist_is_refused_with_the_nearest_one() {
         WORKER,
         "No such option '--concurency'. Did you mean '--concurrency'?",
     );
-    check("worker -E", WORKER, "No such option '-E'.");
+    check("worker -Z", WORKER, "No such option '-Z'.");
     check("--xyzzy worker", PROGRAM, "No such option '--xyzzy'.");
     check(
         "--brokr=redis://:secret@h worker",
