@@ -44,7 +44,7 @@ def nap_late(seconds):
 def flaky(self, times, max_retries):
     if self.request.retries >= times:
         return self.request.retries
-    raise self.retry(countdown=0.1, max_retries=max_retries, exc=KeyError("nope"))
+    raise self.retry(countdown=0.5, max_retries=max_retries, exc=KeyError("nope"))
 
 
 @app.task(name="proj.refuses")

@@ -86,7 +86,7 @@ fn flaky(times: u64, max_retries: u32) -> TaskResult<u64> {
         return Ok(context.retries());
     }
     Err(context.retry(Retry {
-        countdown: Some(Duration::from_millis(100)),
+        countdown: Some(Duration::from_millis(500)),
         max_retries: Some(max_retries),
         exception: Some(TaskException::builtin("KeyError", "nope")),
         ..Retry::default()

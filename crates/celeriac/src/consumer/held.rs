@@ -194,6 +194,13 @@ impl Held {
         }
     }
 
+    /// Says that so many could not be given back before a stop.
+    pub(crate) fn say_left(&self, count: usize) {
+        log::error!(
+            "the broker is away: {count} message(s) stay in its unacked, for whoever finds this worker dead"
+        );
+    }
+
     /// Settles: the message is done. What comes together goes to the broker together.
     pub(crate) fn ack(&self, delivery: Delivery) -> Receipt {
         self.acks.put(delivery)
@@ -301,9 +308,7 @@ impl Held {
             is_first = false;
             if !backoff.wait(&self.patience).await {
                 self.totals.left.fetch_add(count, Ordering::Relaxed);
-                log::error!(
-                    "the broker is away: {count} message(s) stay in its unacked, for whoever finds this worker dead"
-                );
+                self.say_left(count);
                 lost.extend(deliveries.iter().map(Delivery::shared_tag));
                 break 0;
             }

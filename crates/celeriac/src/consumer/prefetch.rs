@@ -3,11 +3,15 @@
 //! Counterpart: `kombu/common.py::QoS` and `worker_prefetch_multiplier` @ 5.7.0.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Slots;
 use crate::transport::MAX_TAKE;
+
+/// Short tasks free half of the room in less; whatever there is after this is worth a take.
+const SOON: Duration = Duration::from_millis(5);
 
 /// See the module's text.
 #[derive(Debug, Clone)]
@@ -39,13 +43,14 @@ impl Prefetch {
     }
 
     /// Waits until half of the room is free: a take costs the same for one message as for many. A slot that has
-    /// nothing to run does not wait for that.
+    /// nothing to run does not wait for that, and where tasks take longer nobody does.
     pub(crate) async fn is_worth_a_take(&self, slots: &mut Slots) {
         tokio::select! {
             biased;
             // cancel-safe, both: they only wait
             () = slots.one_is_free() => {}
             () = self.has(self.worth) => return,
+            () = tokio::time::sleep(SOON) => {}
         }
         // Only now: whoever waits for much keeps what is free from whoever waits for little.
         self.has(1).await;

@@ -246,6 +246,9 @@ async fn read_all(mut deliveries: Vec<Delivery>, held: &Held) -> Vec<Delivery> {
         }
     }
     let (light, whole): (Vec<_>, Vec<_>) = deliveries.into_iter().partition(Delivery::is_light);
+    if !is_read {
+        held.say_left(light.len());
+    }
     for delivery in &light {
         match is_read {
             true => held.forget(delivery),
