@@ -51,6 +51,18 @@ impl Process {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
+    /// Waits until it has written this so often. A result is stored before the line that tells of it.
+    ///
+    /// # Panics
+    /// Not within twice [`PATIENCE`].
+    pub async fn says_times(&self, text: &str, count: usize) {
+        let what = format!("{text:?} {count} times");
+        eventually(&what, PATIENCE * 2, async || {
+            (self.log().matches(text).count() >= count).then_some(())
+        })
+        .await;
+    }
+
     /// Waits until it has written this.
     ///
     /// # Panics

@@ -7,21 +7,13 @@ use celeriac::protocol::envelope::Envelope;
 use celeriac::{SendOptions, clock};
 use celeriac_tests::eventually::eventually;
 use celeriac_tests::fleet::{Fleet, times};
-use celeriac_tests::process::{PATIENCE, Process};
+use celeriac_tests::process::PATIENCE;
 use chrono::TimeDelta;
 use rustix::process::Signal;
 use serde_json::{Map, json};
 
 /// How long a stop may take while a server is away, with room for a slow machine.
 const STOP_MAX: Duration = Duration::from_secs(15);
-
-async fn says_times(worker: &mut Process, text: &str, count: usize) {
-    worker.says(text).await;
-    eventually(text, PATIENCE, async || {
-        (times(&worker.log(), text) >= count).then_some(())
-    })
-    .await;
-}
 
 #[tokio::test]
 async fn more_than_one_take_brings_is_run_without_a_pause() {
@@ -46,7 +38,7 @@ async fn a_broker_that_answers_but_gives_nothing_is_not_asked_without_pause() {
     let mut worker = fleet.start("worker");
     worker.says("Connection to broker lost").await;
     let first = Instant::now();
-    says_times(&mut worker, "Connection to broker lost", 3).await;
+    worker.says_times("Connection to broker lost", 3).await;
     assert!(first.elapsed() > Duration::from_secs(1), "{}", worker.log());
     fleet.run::<()>(&["DEL", "unacked"]).await;
     fleet.ends(&result).await;
@@ -131,7 +123,7 @@ async fn a_worker_that_was_asleep_settles_nothing_that_another_has_taken_over() 
         "[broker_transport_options]\nvisibility_timeout = 2\nunacked_restore_interval = 0.5\n",
     )
     .await;
-    let mut asleep = fleet.worker("asleep").await;
+    let asleep = fleet.worker("asleep").await;
     let mut results = Vec::new();
     let gate = fleet.gate();
     for _ in 0..4 {
@@ -139,7 +131,7 @@ async fn a_worker_that_was_asleep_settles_nothing_that_another_has_taken_over() 
     }
     let options = SendOptions::default();
     results.push(fleet.send("proj.echo", Vec::new(), options).await);
-    says_times(&mut asleep, "received", 5).await;
+    asleep.says_times("received", 5).await;
     asleep.stop().await;
     gate.open();
     let awake = fleet.worker("awake").await;
@@ -147,8 +139,11 @@ async fn a_worker_that_was_asleep_settles_nothing_that_another_has_taken_over() 
         fleet.ends(result).await;
     }
     asleep.signal(Signal::CONT);
-    says_times(&mut asleep, "was taken over by another worker", 5).await;
+    asleep
+        .says_times("was taken over by another worker", 5)
+        .await;
     assert_eq!(times(&asleep.log(), "succeeded"), 0, "{}", asleep.log());
+    awake.says_times("succeeded", 5).await;
     assert_eq!(times(&awake.log(), "succeeded"), 5);
     fleet.holds(0).await;
 }

@@ -19,13 +19,6 @@ const SLACK: Duration = Duration::from_secs(5);
 /// Longer than anybody waits before it takes a silent worker for dead.
 const OUTAGE: Duration = Duration::from_secs(60);
 
-async fn says_times(worker: &mut Process, text: &str, count: usize) {
-    eventually("the worker says it so often", PATIENCE * 2, async || {
-        (times(&worker.log(), text) >= count).then_some(())
-    })
-    .await;
-}
-
 async fn dead_letters(fleet: &Fleet) -> Vec<String> {
     fleet.run(&["LRANGE", "celery.dead", "0", "-1"]).await
 }
@@ -99,7 +92,7 @@ async fn redis_is_away_for_a_minute_and_no_task_runs_twice() {
     tokio::time::sleep(OUTAGE).await;
     fleet.redis.restart().await;
     for worker in &mut workers {
-        says_times(worker, "Connected to", 2).await;
+        worker.says_times("Connected to", 2).await;
     }
     // Whoever would take another for dead does it now.
     tokio::time::sleep(TAKEN_OVER_MAX).await;
@@ -113,6 +106,10 @@ async fn redis_is_away_for_a_minute_and_no_task_runs_twice() {
             .map(|worker| times(&worker.log(), text))
             .sum()
     };
+    eventually("all are told of", PATIENCE, async || {
+        (count("succeeded") >= 9).then_some(())
+    })
+    .await;
     assert_eq!(count("succeeded"), 9);
     assert_eq!(count("] received"), 9, "none was given back");
     assert_eq!(count("was taken over"), 0);
@@ -196,7 +193,7 @@ async fn rubbish_in_unacked_stops_no_restore_and_we_put_none_there() {
     for rubbish in ["rubbish", "[1, 2]", "", "{\"body\": 1}", "{}", "12"] {
         fleet.run::<()>(&["LPUSH", "celery", rubbish]).await;
     }
-    says_times(&mut first, "celery.dead", 6).await;
+    first.says_times("celery.dead", 6).await;
     first.kill();
     let held: Vec<String> = fleet.run(&["HVALS", "unacked"]).await;
     for entry in &held {

@@ -40,6 +40,7 @@ async fn what_a_killed_worker_held_runs_in_another_one() {
 
     let second = fleet.worker("second").await;
     fleet.ends(&result).await;
+    second.says_times("succeeded", 1).await;
     assert_eq!(times(&second.log(), "succeeded"), 1);
     fleet.holds(0).await;
 }
@@ -85,6 +86,7 @@ async fn a_task_that_outlasts_the_visibility_timeout_runs_once_beside_python() {
     let python = fleet.python("python", VISIBILITY_TIMEOUT_SECS).await;
     fleet.ends(&long).await;
     fleet.ends(&later).await;
+    ours.says_times("succeeded", 2).await;
     assert_eq!(times(&ours.log(), "succeeded"), 2);
     assert_eq!(times(&python.log(), "received"), 0);
 }
@@ -164,5 +166,6 @@ async fn a_broker_that_restarts_costs_no_task() {
     let after = fleet.nap(0.1).await;
     fleet.ends(&running).await;
     fleet.ends(&after).await;
+    worker.says_times("succeeded", 2).await;
     assert_eq!(times(&worker.log(), "succeeded"), 2, "{}", worker.log());
 }
