@@ -160,7 +160,7 @@ async fn a_worker_needs_no_other_right_than_the_documented_ones() {
 async fn a_worker_waits_where_a_right_is_missing_and_names_it() {
     let world = World::new().await;
     let mut worker = world.worker().await;
-    for right in ["evalsha", "lrange", "zadd", "hset", "rpop"] {
+    for right in ["evalsha", "lrange", "zadd", "hset", "ltrim"] {
         let take_away = ["ACL", "SETUSER", "worker", &format!("-{right}")];
         world.run::<()>(&take_away).await.expect("it runs");
         let sent = world.send(0.0, None).await;

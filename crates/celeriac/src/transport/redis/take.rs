@@ -30,7 +30,7 @@ const LATE_MAX: Duration = Duration::from_secs(60);
 /// How often its claims are asked for meanwhile.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 
-/// How many shapes of messages are kept; each has at most 1000 bytes, and goes along with every take.
+/// How many shapes of messages are kept; each has at most 2000 bytes, and goes along with every take.
 const SHAPES_MAX: usize = 8;
 
 /// The claims that this transport makes.
@@ -87,8 +87,7 @@ impl Claims {
     }
 
     fn tag(&self, number: u64) -> String {
-        // As the script writes it: equal scores sort by text, so the number has a fixed width.
-        format!("{}-{number:012}", self.worker)
+        claim_tag(&format!("{}-", self.worker), number)
     }
 
     fn learn(&mut self, shapes: Vec<Vec<u8>>) {
@@ -187,7 +186,7 @@ impl RedisTransport {
                 _ => Arc::from(list_at(&lists, index)?.1),
             };
             last = Some((index, Arc::clone(&queue)));
-            deliveries.push(Delivery::new(format!("{prefix}{number:012}"), queue, raw));
+            deliveries.push(Delivery::new(claim_tag(&prefix, number), queue, raw));
             number += 1;
         }
         if foreign > 0 {
@@ -263,6 +262,13 @@ impl RedisTransport {
         claims.doubtful = doubtful;
         Ok(found)
     }
+}
+
+/// As the script writes it: equal scores sort by text, so the number has a fixed width. It is as wide as makes the tag
+/// longer than `zset-max-listpack-value` (64): an index of few entries would be a list otherwise, in which Redis reads
+/// every score for each that is added, which takes longer than all else of a take.
+fn claim_tag(prefix: &str, number: u64) -> String {
+    format!("{prefix}{number:028}")
 }
 
 /// The end of a record in `unacked`: no exchange, and the queue as the routing key, which every

@@ -193,7 +193,7 @@ async fn a_key_of_another_type_loses_no_message() {
 
 #[tokio::test]
 async fn a_right_that_is_missing_loses_no_message() {
-    for missing in ["-rpop", "-hset", "-zadd"] {
+    for missing in ["-ltrim", "-hset", "-zadd"] {
         let mut world = World::new().await;
         world.publish(1).await;
         let name = Uuid::new_v4().simple().to_string();

@@ -1,8 +1,15 @@
 -- Put before the scripts that look at what waits. One entry in `unacked` that is no JSON object ends every Python
 -- worker's restore (promise M3), so each is parsed before it gets there. cjson alone takes more for numbers than JSON
 -- is, and control characters inside of texts.
-local decoder = cjson.new()
-decoder.decode_invalid_numbers(false)
+-- Made when it is needed: most takes need none, and it costs as much as some messages.
+local decoder
+local function is_parsed(text)
+  if not decoder then
+    decoder = cjson.new()
+    decoder.decode_invalid_numbers(false)
+  end
+  return pcall(decoder.decode, text)
+end
 
 -- More is not parsed: as tables in here it may take 100 times as much.
 local PARSED_MAX = 1024 * 1024
@@ -17,11 +24,14 @@ local function without_body(message)
 end
 
 -- One search for each is faster than one for a set of them.
-local CONTROL_CHARACTERS = {}
-for byte = 0, 31 do CONTROL_CHARACTERS[byte + 1] = string.char(byte) end
+local find = string.find
+local CONTROL_CHARACTERS
 
 local function has_control_characters(message)
-  local find = string.find
+  if not CONTROL_CHARACTERS then
+    CONTROL_CHARACTERS = {}
+    for byte = 0, 31 do CONTROL_CHARACTERS[byte + 1] = string.char(byte) end
+  end
   for i = 1, 32 do
     if find(message, CONTROL_CHARACTERS[i], 1, true) then return true end
   end
@@ -50,8 +60,8 @@ local function refusal(message, max_bytes)
   if #parsed > PARSED_MAX then parsed = without_body(parsed) end
   -- What is still larger is no message of Celery's; the client reads it at once.
   if #parsed <= PARSED_MAX then
-    local is_json, why = pcall(decoder.decode, parsed)
-    if not is_json and not pcall(decoder.decode, without_pythons_own(parsed)) then
+    local is_json, why = is_parsed(parsed)
+    if not is_json and not is_parsed(without_pythons_own(parsed)) then
       return 'the message is not JSON: ' .. tostring(why)
     end
   end
