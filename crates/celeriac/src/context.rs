@@ -7,7 +7,7 @@
 
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use celeriac_protocol::message::{Headers, TaskMessage};
@@ -39,10 +39,10 @@ struct Inner {
     place: Place,
     /// Ends the run; also done when another worker has taken the message over.
     end: CancellationToken,
-    /// What the task sees of that.
-    cancelled: CancellationToken,
+    /// What the task sees of that, once it has asked.
+    cancelled: OnceLock<CancellationToken>,
     /// Done when the soft time limit has passed.
-    soft_limit: CancellationToken,
+    soft_limit: OnceLock<CancellationToken>,
     /// The task has asked for that, so it is told and not ended.
     hears_soft_limit: AtomicBool,
     decision: Mutex<Option<Outcome>>,
@@ -57,7 +57,7 @@ pub(crate) struct Place {
     /// The worker's node name.
     pub(crate) hostname: Arc<str>,
     /// The queue that the message came from.
-    pub(crate) queue: String,
+    pub(crate) queue: Arc<str>,
     /// The broker has handed this message out before.
     pub(crate) is_redelivered: bool,
     /// The worker's threads for tasks.
@@ -85,9 +85,9 @@ impl Context {
                 app,
                 message,
                 place,
-                cancelled: end.child_token(),
+                cancelled: OnceLock::new(),
                 end,
-                soft_limit: CancellationToken::new(),
+                soft_limit: OnceLock::new(),
                 hears_soft_limit: AtomicBool::new(false),
                 decision: Mutex::new(None),
                 children: Mutex::new(Vec::new()),
@@ -209,7 +209,8 @@ impl Context {
     /// Done when the run is to end at once: a time limit, a cold stop, remote control, or another worker owns the
     /// message now. Whatever the task returns then is dropped. An async task is ended at its next `await` by itself.
     pub fn cancelled(&self) -> &CancellationToken {
-        &self.inner.cancelled
+        let end = &self.inner.end;
+        self.inner.cancelled.get_or_init(|| end.child_token())
     }
 
     /// Whether the run is to end at once; see [`Self::cancelled`].
@@ -226,12 +227,13 @@ impl Context {
     /// what it likes until its hard limit. One that never asks is ended with `SoftTimeLimitExceeded`.
     pub fn soft_limit(&self) -> &CancellationToken {
         self.inner.hears_soft_limit.store(true, Ordering::Relaxed);
-        &self.inner.soft_limit
+        self.inner.soft_limit.get_or_init(CancellationToken::new)
     }
 
     /// The soft limit has passed; `true` when the task listens.
     pub(crate) fn reach_soft_limit(&self) -> bool {
-        self.inner.soft_limit.cancel();
+        let soft_limit = &self.inner.soft_limit;
+        soft_limit.get_or_init(CancellationToken::new).cancel();
         self.inner.hears_soft_limit.load(Ordering::Relaxed)
     }
 

@@ -213,6 +213,7 @@ impl Worker {
             patience,
             company: Arc::default(),
             busy,
+            slots: self.options.concurrency.max(1),
             limits: self.limits(),
             state: outlets.state.clone(),
             threads: outlets.threads.clone(),

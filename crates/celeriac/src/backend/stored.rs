@@ -63,7 +63,7 @@ impl Documents {
         };
         let (module, class, text) = refusal;
         let id = shown(&meta.task_id);
-        log::error!(task_id = id.as_str(); "cannot store the result of {id}, storing a failure instead: {text}");
+        log::error!(task_id = &*id; "cannot store the result of {id}, storing a failure instead: {text}");
         let exception = TaskException::new(module, class, vec![text.into()]);
         let failure = TaskMeta {
             date_done: meta.date_done.clone(),

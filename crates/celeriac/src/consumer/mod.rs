@@ -143,7 +143,11 @@ impl ReadySender {
         };
         match place {
             Some(place) => {
-                self.busy.send_modify(|busy| *busy += 1);
+                self.busy.send_if_modified(|busy| {
+                    *busy += 1;
+                    // Whoever waits, waits for one that is free.
+                    false
+                });
                 place.send(request);
                 Ok(())
             }

@@ -151,7 +151,7 @@ impl Strategy {
         }
         let place = Place {
             hostname: Arc::clone(&self.hostname),
-            queue: delivery.queue().to_owned(),
+            queue: delivery.shared_queue(),
             is_redelivered,
             threads: self.outlets.threads.clone(),
         };
@@ -231,7 +231,7 @@ impl Strategy {
         &self,
         delivery: Delivery,
         id: &str,
-        subject: &Subject,
+        subject: &Subject<'_>,
         why: &str,
     ) -> Option<Delivery> {
         // Without an answer it is as if it had come for the first time; it is not set aside.

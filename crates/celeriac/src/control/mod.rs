@@ -180,7 +180,7 @@ impl Control {
             request
                 .reply_to
                 .as_ref()
-                .map_or("None".to_owned(), |to| shown(&to.routing_key)),
+                .map_or("None".to_owned(), |to| shown(&to.routing_key).into_owned()),
             shown(request.ticket.as_str().unwrap_or("None")),
         );
         let arguments = Arguments::new(&request.method, &request.arguments);

@@ -192,7 +192,7 @@ fn signal_number(signal: &Value) -> Result<i64, TaskException> {
 }
 
 fn listed(ids: &[String]) -> String {
-    let shown: Vec<String> = ids.iter().take(LOGGED_IDS).map(|id| shown(id)).collect();
+    let shown: Vec<_> = ids.iter().take(LOGGED_IDS).map(|id| shown(id)).collect();
     let listed = shown.join(", ");
     match ids.len().saturating_sub(LOGGED_IDS) {
         0 => listed,

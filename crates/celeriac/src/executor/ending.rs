@@ -89,6 +89,7 @@ impl Executor {
         self.guarded(&slot, &traces, end).await;
     }
 
+    /// What is rare is boxed: there is one of these for each run that is over, with room for its largest branch.
     pub(super) async fn finish(&self, ending: Ending) {
         let Ending {
             mut request,
@@ -106,11 +107,11 @@ impl Executor {
             return request.subject().lost();
         }
         if is_terminated {
-            return self.terminated(request).await;
+            return Box::pin(self.terminated(request)).await;
         }
         match end {
             End::Outcome(outcome) => self.settle(request, outcome, runtime).await,
-            End::TimedOut(limit) => self.timed_out(request, &limit).await,
+            End::TimedOut(limit) => Box::pin(self.timed_out(request, &limit)).await,
             End::GivenUp if self.cold.is_cancelled() => {
                 self.events.cancelled(request.event_id());
                 self.requeue(&mut request, QueueEnd::Front).await;

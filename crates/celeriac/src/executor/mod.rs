@@ -70,6 +70,8 @@ pub(crate) struct Executor {
     pub(crate) company: Arc<RwLock<()>>,
     /// How many requests the slots have, and have before them.
     pub(crate) busy: watch::Sender<usize>,
+    /// How many slots there are.
+    pub(crate) slots: usize,
     /// The worker's own time limits.
     pub(crate) limits: TaskLimits,
     pub(crate) state: WorkerState,
@@ -111,7 +113,10 @@ impl Executor {
                 // It cannot be refused: what settles ends after the slots.
                 endings.send(ending.of_slot(&name)).await.ok();
             }
-            self.busy.send_modify(|busy| *busy -= 1);
+            self.busy.send_if_modified(|busy| {
+                *busy -= 1;
+                *busy < self.slots
+            });
             count += 1;
         }
         count
@@ -144,14 +149,14 @@ impl Executor {
         }
     }
 
-    /// From the slot to the end of the run. What is left to do then is returned, unless it is done already.
+    /// From the slot to the end of the run. What is rare is boxed, as in [`Self::finish`]. What is left to do then is returned, unless it is done already.
     async fn execute(&self, mut request: Request) -> Option<Ending> {
         if request.context().is_cancelled() {
             request.subject().lost();
             return None;
         }
         if request.is_expired() {
-            self.discard(request, "expired").await;
+            Box::pin(self.discard(request, "expired")).await;
             return None;
         }
         let company = match self.thread_for(&request).await {
@@ -194,12 +199,12 @@ impl Executor {
         // A mark that outlasts the run would blame this one for what the next one does.
         if ending.keeps_its_slot() {
             if ending.is_of_a_suspect() {
-                self.finish(ending).await;
+                Box::pin(self.finish(ending)).await;
                 drop(company);
             } else {
                 // Whoever waits to run alone need not wait for servers.
                 drop(company);
-                self.finish(ending).await;
+                Box::pin(self.finish(ending)).await;
             }
             return None;
         }
@@ -209,11 +214,11 @@ impl Executor {
     /// It starts now, unless there is a reason against it.
     async fn admitted(&self, request: Request) -> Option<Request> {
         if !request.start() {
-            self.discard(request, "revoked").await;
+            Box::pin(self.discard(request, "revoked")).await;
         } else if request.deaths() > 0 && !request.options().runs_again_after_death {
-            self.worker_lost(request).await;
+            Box::pin(self.worker_lost(request)).await;
         } else if let Some(meta) = self.success_of(&request).await {
-            self.already_done(request, meta).await;
+            Box::pin(self.already_done(request, meta)).await;
         } else {
             return Some(request);
         }

@@ -41,7 +41,7 @@ pub(crate) struct Traces {
 }
 
 impl Traces {
-    pub(crate) fn subject(&self) -> Subject {
+    pub(crate) fn subject(&self) -> Subject<'_> {
         let headers = &self.message.headers;
         Subject::new(&headers.task, &headers.id)
     }
@@ -226,7 +226,7 @@ impl Request {
         self.delivery.as_ref()
     }
 
-    pub(crate) fn subject(&self) -> Subject {
+    pub(crate) fn subject(&self) -> Subject<'_> {
         let headers = &self.message().headers;
         // Celery shows it under the name that the sender gave it, if any.
         let shadow = headers.shadow.as_deref().filter(|name| !name.is_empty());

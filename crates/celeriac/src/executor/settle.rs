@@ -40,16 +40,18 @@ impl Executor {
             } => {
                 let retries = request.message().headers.retries;
                 match automatic(&request.task().options, &exception, retries) {
-                    Some(retry) => self.retry(request, retry, traceback).await,
-                    None => self.fail(request, exception, traceback).await,
+                    Some(retry) => Box::pin(self.retry(request, retry, traceback)).await,
+                    None => Box::pin(self.fail(request, exception, traceback)).await,
                 }
             }
-            Outcome::Retry(retry) => self.retry(request, *retry, None).await,
+            Outcome::Retry(retry) => Box::pin(self.retry(request, *retry, None)).await,
             Outcome::Ignore => {
                 request.subject().ignored();
                 self.ack(&mut request).await;
             }
-            Outcome::Reject { reason, requeue } => self.reject(request, &reason, requeue).await,
+            Outcome::Reject { reason, requeue } => {
+                Box::pin(self.reject(request, &reason, requeue)).await
+            }
         }
     }
 

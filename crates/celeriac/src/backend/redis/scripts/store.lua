@@ -14,27 +14,40 @@ local function is_surely_other(stored)
   return status ~= nil
 end
 
-for i, key in ipairs(KEYS) do
-  local document, seconds, sha1 = ARGV[3 * i - 2], tonumber(ARGV[3 * i - 1]), ARGV[3 * i]
+local function set(key, document, seconds, ...)
+  if seconds > 0 then
+    return redis.call('SET', key, document, 'EX', seconds, ...)
+  end
+  return redis.call('SET', key, document, ...)
+end
+
+-- What is there already, of any type.
+local function replace(key, document, seconds, sha1)
   local stored = redis.pcall('GET', key)
-  local answer = ''
   if type(stored) == 'table' then
     -- What is of another type is no result, and is replaced like other rubbish; every other error is one for all.
     if not string.find(stored.err, '^WRONGTYPE') then return stored end
     stored = false
   end
-  if stored and string.find(stored, '^{"status": ?"SUCCESS"[,}]') then
-    answer = ''
-  elseif stored and not is_surely_other(stored) and (sha1 == '' or redis.sha1hex(stored) ~= sha1) then
-    answer = redis.sha1hex(stored) .. stored
-  else
-    if seconds > 0 then
-      redis.call('SETEX', key, seconds, document)
-    else
-      redis.call('SET', key, document)
-    end
-    redis.call('PUBLISH', key, document)
+  if stored and string.find(stored, '^{"status": ?"SUCCESS"[,}]') then return '' end
+  if stored and not is_surely_other(stored) and (sha1 == '' or redis.sha1hex(stored) ~= sha1) then
+    return redis.sha1hex(stored) .. stored
   end
-  answers[i] = answer
+  set(key, document, seconds)
+  redis.call('PUBLISH', key, document)
+  return ''
+end
+
+for i, key in ipairs(KEYS) do
+  local document, seconds, sha1 = ARGV[3 * i - 2], tonumber(ARGV[3 * i - 1]), ARGV[3 * i]
+  -- Nothing is there, most of the time.
+  if set(key, document, seconds, 'NX') then
+    redis.call('PUBLISH', key, document)
+    answers[i] = ''
+  else
+    local answer = replace(key, document, seconds, sha1)
+    if type(answer) == 'table' then return answer end
+    answers[i] = answer
+  end
 end
 return answers
