@@ -157,8 +157,9 @@ impl RedisTransport {
             .arg(room)
             .arg(&prefix)
             .arg(first)
-            .arg(self.options.message_max_bytes);
-        for (_, queue) in &lists {
+            .arg(self.options.message_max_bytes)
+            .arg(queues.len());
+        for queue in queues {
             call.arg(record_tail(queue));
         }
         {

@@ -1,9 +1,10 @@
 -- Takes messages from lists into `unacked` in one step. A script does not roll back, so each list is
 -- looked at first, the claims are written next, and the pop comes last (promise M1).
 --
--- KEYS     the lists, most urgent first; only lists, because what is read here is what wakes us
+-- KEYS     the lists, most urgent first, those of one step in the order of the queues; only lists, because what is read
+--          here is what wakes us
 -- ARGV     1 unacked  2 unacked_index  3 how many  4 claim prefix  5 number of the first claim
---          6 most bytes of a message  7…  for each list the tail of its record: `, "", "<queue>"]`
+--          6 most bytes of a message  7 how many queues  8…  for each queue the tail of its records: `, "", "<queue>"]`
 --          then the shapes of messages that were parsed before
 -- Returns  { list of the foreign entry or 0, new shapes, list, message, list, message, … }
 --          A foreign entry must not enter `unacked` (see refusal.lua). It stays where it is, for the client to move.
@@ -18,8 +19,8 @@ local taken = 0
 -- characters that has the shape of one that was parsed is JSON as well: to see that takes a tenth of the time, and the
 -- messages of a queue have few shapes. Nothing here makes a copy of a message: the server's Lua reads each byte of every
 -- new string, one by one.
-local known = {}
-for i = 7 + #KEYS, #ARGV do known[#known + 1] = ARGV[i] end
+local queues, known = tonumber(ARGV[7]), {}
+for i = 8 + queues, #ARGV do known[#known + 1] = ARGV[i] end
 local SHAPE_MAX, SHAPES_MAX, PLAIN_MAX = 2000, 4, 1024 * 1024
 
 local function has_a_known_shape(message)
@@ -83,6 +84,7 @@ for i, list in ipairs(KEYS) do
   if waiting.err or #waiting > 0 then filled = filled - 1 end
   if not waiting.err and #waiting > 0 then
     score = score or now()
+    local tail = ARGV[8 + (i - 1) % queues]
     local records, scores, messages = {}, {}, {}
     for j = #waiting, 1, -1 do
       local message = waiting[j]
@@ -96,7 +98,7 @@ for i, list in ipairs(KEYS) do
       scores[#scores + 1] = score
       scores[#scores + 1] = claim
       records[#records + 1] = claim
-      records[#records + 1] = '[' .. message .. ARGV[6 + i]
+      records[#records + 1] = '[' .. message .. tail
     end
     if #messages > 0 then
       -- An index entry without a record is cleaned up by any worker; the reverse would leak.
