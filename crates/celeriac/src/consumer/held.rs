@@ -177,13 +177,19 @@ impl Held {
     /// Whether a message may be settled. Without a beat or a renewal for some seconds (the process was stopped, the
     /// broker was away) another worker may have it: then the broker is asked.
     pub(crate) async fn is_still_ours(&self, delivery: &Delivery) -> bool {
+        if self.is_doubtful(delivery.tag()) {
+            Box::pin(self.settle_doubts(delivery.tag())).await;
+        }
+        self.claims().contains_key(delivery.tag())
+    }
+
+    async fn settle_doubts(&self, tag: &str) {
         let mut backoff = Backoff::new();
-        while self.is_doubtful(delivery.tag()) {
-            if self.ask_for(delivery.tag()).await.is_err() && !backoff.wait(&self.patience).await {
+        while self.is_doubtful(tag) {
+            if self.ask_for(tag).await.is_err() && !backoff.wait(&self.patience).await {
                 break;
             }
         }
-        self.claims().contains_key(delivery.tag())
     }
 
     /// Holds a message no longer, without settling it: it comes back after the visibility timeout.

@@ -114,7 +114,7 @@ impl Executor {
             End::TimedOut(limit) => Box::pin(self.timed_out(request, &limit)).await,
             End::GivenUp if self.cold.is_cancelled() => {
                 self.events.cancelled(request.event_id());
-                self.requeue(&mut request, QueueEnd::Front).await;
+                Box::pin(self.requeue(&mut request, QueueEnd::Front)).await;
             }
             End::NotBegun => self.give_back(request).await,
             // Another worker owns the message now; whatever we would say is wrong (promise M2).

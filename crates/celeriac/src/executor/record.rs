@@ -32,7 +32,7 @@ impl Executor {
         let mut meta = request.context().author().document(status, result);
         meta.traceback = traceback.map(ToOwned::to_owned);
         meta.children = children;
-        self.persist(&meta).await
+        Box::pin(async move { self.persist(&meta).await }).await
     }
 
     /// What would have come next in the chain fails as well: whoever waits for the last one must hear of

@@ -226,7 +226,7 @@ impl Executor {
                 let is_ours = self.held.ack(delivery).confirmed().await;
                 failpoint("after_ack");
                 if is_ours && request.is_suspect() {
-                    self.forgive(&request.message().headers.id).await;
+                    Box::pin(self.forgive(&request.message().headers.id)).await;
                 }
                 is_ours
             }
@@ -248,7 +248,7 @@ impl Executor {
     /// The end could not be written down before a stop: the task will run again, if it was not
     /// acknowledged before.
     pub(super) async fn give_back(&self, mut request: Request) {
-        if !self.requeue(&mut request, QueueEnd::Front).await {
+        if !Box::pin(self.requeue(&mut request, QueueEnd::Front)).await {
             request.subject().unrecorded();
         }
     }
@@ -264,18 +264,28 @@ impl Executor {
 
     /// Sends until the broker has everything; `false` when a stop came first.
     pub(super) async fn send_all(&self, follow_ups: Vec<FollowUp>) -> bool {
-        for FollowUp { message, queue, .. } in follow_ups {
-            let mut backoff = Backoff::new();
-            while let Err(error) = self.app.publish(&message, &queue).await {
-                if self.patience.is_worth_mentioning() {
-                    log::warn!(
-                        "cannot send {} to the broker, trying again: {error}",
-                        log_lines::shown(&message.headers.task)
-                    );
-                }
-                if !backoff.wait(&self.patience).await {
-                    return false;
-                }
+        // Messages are large, and most tasks send none.
+        let sends = follow_ups.into_iter().map(|next| Box::pin(self.send(next)));
+        for send in sends {
+            if !send.await {
+                return false;
+            }
+        }
+        true
+    }
+
+    async fn send(&self, follow_up: FollowUp) -> bool {
+        let FollowUp { message, queue, .. } = follow_up;
+        let mut backoff = Backoff::new();
+        while let Err(error) = self.app.publish(&message, &queue).await {
+            if self.patience.is_worth_mentioning() {
+                log::warn!(
+                    "cannot send {} to the broker, trying again: {error}",
+                    log_lines::shown(&message.headers.task)
+                );
+            }
+            if !backoff.wait(&self.patience).await {
+                return false;
             }
         }
         true
