@@ -38,7 +38,6 @@ pub struct Signature {
 }
 
 const SIGNATURE: Layout = Layout {
-    object: "signature",
     head: &[
         "task",
         "args",
@@ -48,8 +47,8 @@ const SIGNATURE: Layout = Layout {
         "immutable",
         "chord_size",
     ],
-    tail: &[],
     optional: &["chord_size"],
+    ..Layout::named("signature")
 };
 
 impl Signature {
@@ -135,11 +134,9 @@ pub struct Embed {
     pub key_order: KeyOrder,
 }
 
-const EMBED: Layout = Layout {
-    object: "embed",
+pub(crate) const EMBED: Layout = Layout {
     head: &["callbacks", "errbacks", "chain", "chord"],
-    tail: &[],
-    optional: &[],
+    ..Layout::named("embed")
 };
 
 impl Embed {
@@ -148,7 +145,10 @@ impl Embed {
     /// # Errors
     /// One of the four is no signature, or no list of them.
     pub fn from_map(map: Map) -> Result<Self, DecodeError> {
-        let mut fields = Fields::new(&EMBED, map);
+        Self::from_fields(Fields::new(&EMBED, map))
+    }
+
+    pub(crate) fn from_fields(mut fields: Fields<'_>) -> Result<Self, DecodeError> {
         let callbacks = fields
             .optional::<Vec<Value>>("callbacks")?
             .map(signatures)

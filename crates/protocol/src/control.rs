@@ -97,13 +97,12 @@ const REQUEST: Layout = Layout {
     head: &["method", "arguments", "destination", "pattern", "matcher"],
     tail: &["ticket", "reply_to"],
     optional: &["ticket", "reply_to"],
+    inside: &[("reply_to", &REPLY_TO)],
 };
 
 const REPLY_TO: Layout = Layout {
-    object: "reply_to",
     head: &["exchange", "routing_key"],
-    tail: &[],
-    optional: &[],
+    ..Layout::named("reply_to")
 };
 
 impl ControlRequest {
@@ -122,7 +121,7 @@ impl ControlRequest {
         let body = json::parse("body", &envelope.decode_body(&Limits::default())?)?;
         let mut fields = Fields::from_value(&REQUEST, body)?;
         let reply_to = fields
-            .optional::<Map>("reply_to")?
+            .optional::<Box<Fields<'_>>>("reply_to")?
             .filter(|to| !to.is_empty());
         Ok(Self {
             method: fields.required("method")?,
@@ -132,7 +131,7 @@ impl ControlRequest {
             ticket: fields
                 .lenient::<String>("ticket")
                 .map_or(Value::Null, Value::from),
-            reply_to: reply_to.map(ReplyTo::from_map).transpose()?,
+            reply_to: reply_to.map(|to| ReplyTo::from_fields(*to)).transpose()?,
             clock: envelope.headers.get("clock").and_then(Value::as_u64),
             expires: envelope.headers.get("expires").and_then(Value::as_f64),
         })
@@ -152,7 +151,7 @@ impl ControlRequest {
 }
 
 /// Names, or one name; an empty list is nobody in particular, as in Python.
-fn destination(fields: &mut Fields) -> Result<Option<Vec<String>>, DecodeError> {
+fn destination(fields: &mut Fields<'_>) -> Result<Option<Vec<String>>, DecodeError> {
     if let Some(name) = fields.lenient::<String>("destination") {
         return Ok(Some(vec![name]).filter(|names| !names.concat().is_empty()));
     }
@@ -164,7 +163,7 @@ fn destination(fields: &mut Fields) -> Result<Option<Vec<String>>, DecodeError> 
 }
 
 /// A pattern without a matcher, or the other way round, is none, as in Python.
-fn pattern(fields: &mut Fields) -> Result<Option<NodePattern>, DecodeError> {
+fn pattern(fields: &mut Fields<'_>) -> Result<Option<NodePattern>, DecodeError> {
     let pattern = fields
         .optional::<String>("pattern")?
         .filter(|text| !text.is_empty());
@@ -177,8 +176,7 @@ fn pattern(fields: &mut Fields) -> Result<Option<NodePattern>, DecodeError> {
 }
 
 impl ReplyTo {
-    fn from_map(map: Map) -> Result<Self, DecodeError> {
-        let mut fields = Fields::new(&REPLY_TO, map);
+    fn from_fields(mut fields: Fields<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             exchange: fields.required("exchange")?,
             routing_key: fields.required("routing_key")?,

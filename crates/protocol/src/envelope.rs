@@ -9,6 +9,8 @@
 //! Guarantee M4: parsed and written again, it is the same bytes, with fields that are not known here.
 //! Counterpart: `kombu/transport/virtual/base.py @ 5.7.0` (`prepare_message`, `_inplace_augment_message`).
 
+use std::borrow::Cow;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use serde_json::{Value, json};
 
@@ -16,6 +18,7 @@ use crate::{
     DecodeError, Limits, Map,
     compression::Compression,
     fields::Fields,
+    headers::HEADERS,
     json,
     key_order::{KeyOrder, Layout},
 };
@@ -92,6 +95,7 @@ const ENVELOPE: Layout = Layout {
     ],
     tail: &[],
     optional: &[],
+    inside: &[("headers", &HEADERS), ("properties", &PROPERTIES)],
 };
 
 const PROPERTIES: Layout = Layout {
@@ -106,14 +110,62 @@ const PROPERTIES: Layout = Layout {
         "delivery_tag",
     ],
     optional: &["expiration"],
+    inside: &[("delivery_info", &DELIVERY_INFO)],
 };
 
 const DELIVERY_INFO: Layout = Layout {
-    object: "delivery_info",
     head: &["exchange", "routing_key", "priority", "redelivered"],
-    tail: &[],
     optional: &["priority", "redelivered"],
+    ..Layout::named("delivery_info")
 };
+
+/// An envelope that has been opened but not copied: its texts may lie in the bytes, its headers are fields.
+#[derive(Debug)]
+pub(crate) struct Opened<'a> {
+    pub(crate) body: Cow<'a, str>,
+    pub(crate) content_encoding: Option<Cow<'a, str>>,
+    pub(crate) content_type: Option<Cow<'a, str>>,
+    pub(crate) headers: Fields<'a>,
+    pub(crate) properties: Properties,
+    extra: Map,
+    key_order: KeyOrder,
+}
+
+impl<'a> Opened<'a> {
+    pub(crate) fn read(limits: &Limits, bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        limits.check_message(bytes.len())?;
+        let mut fields = json::fields_within(limits, &ENVELOPE, bytes)?;
+        let body = fields.required("body")?;
+        let content_encoding = fields.optional("content-encoding")?;
+        let content_type = fields.optional("content-type")?;
+        let headers = fields.inside("headers", &HEADERS)?;
+        let properties = Properties::from_fields(fields.inside("properties", &PROPERTIES)?)?;
+        let (extra, key_order) = fields.finish();
+        Ok(Self {
+            body,
+            content_encoding,
+            content_type,
+            headers,
+            properties,
+            extra,
+            key_order,
+        })
+    }
+}
+
+impl From<Envelope> for Opened<'_> {
+    fn from(envelope: Envelope) -> Self {
+        Self {
+            body: envelope.body.into(),
+            content_encoding: envelope.content_encoding.map(Cow::from),
+            content_type: envelope.content_type.map(Cow::from),
+            headers: Fields::new(&HEADERS, envelope.headers),
+            properties: envelope.properties,
+            extra: envelope.extra,
+            key_order: envelope.key_order,
+        }
+    }
+}
 
 impl Envelope {
     /// Reads what lies in a queue, within [`Limits::default`].
@@ -129,23 +181,15 @@ impl Envelope {
     /// # Errors
     /// The bytes are no JSON object, one of the five known keys has another type, or a limit is passed.
     pub fn parse_within(limits: &Limits, bytes: &[u8]) -> Result<Self, DecodeError> {
-        limits.check_message(bytes.len())?;
-        let value = json::parse_within(limits, "envelope", bytes)?;
-        let mut fields = Fields::from_value(&ENVELOPE, value)?;
-        let body = fields.required("body")?;
-        let content_encoding = fields.optional("content-encoding")?;
-        let content_type = fields.optional("content-type")?;
-        let headers = fields.or_default("headers")?;
-        let properties = Properties::from_map(fields.or_default("properties")?)?;
-        let (extra, key_order) = fields.finish();
+        let opened = Opened::read(limits, bytes)?;
         Ok(Self {
-            body,
-            content_encoding,
-            content_type,
-            headers,
-            properties,
-            extra,
-            key_order,
+            body: opened.body.into_owned(),
+            content_encoding: opened.content_encoding.map(Cow::into_owned),
+            content_type: opened.content_type.map(Cow::into_owned),
+            headers: opened.headers.into_map(),
+            properties: opened.properties,
+            extra: opened.extra,
+            key_order: opened.key_order,
         })
     }
 
@@ -169,29 +213,10 @@ impl Envelope {
     /// The text is not valid base64, or the encoding is another one; the compression is not known, or broken; the body is
     /// larger than the limit, before or after.
     pub fn decode_body(&self, limits: &Limits) -> Result<Vec<u8>, DecodeError> {
-        let bytes = self.plain_body()?;
-        limits.check_body(bytes.len())?;
-        match Compression::of(&self.headers)? {
-            Some(compression) => compression.undo(&bytes, limits),
-            None => Ok(bytes),
-        }
-    }
-
-    fn plain_body(&self) -> Result<Vec<u8>, DecodeError> {
-        let failed = |encoding: &str, reason: String| DecodeError::BodyEncoding {
-            encoding: encoding.to_owned(),
-            reason,
-        };
-        match self.properties.body_encoding.as_deref() {
-            None | Some("" | "utf-8") => Ok(self.body.clone().into_bytes()),
-            Some("base64") => BASE64
-                .decode(&self.body)
-                .map_err(|err| failed("base64", err.to_string())),
-            Some(other) => Err(failed(
-                other,
-                "only base64 and plain text are known".to_owned(),
-            )),
-        }
+        let encoding = self.properties.body_encoding.as_deref();
+        let compression = self.headers.get("compression");
+        let body = Cow::Borrowed(&*self.body);
+        decode_body(limits, body, encoding, compression).map(Cow::into_owned)
     }
 
     /// Sets the body from its serialized bytes, in base64 as kombu does on Redis.
@@ -209,13 +234,13 @@ impl Envelope {
 }
 
 impl Properties {
-    pub(crate) fn from_map(map: Map) -> Result<Self, DecodeError> {
-        let mut fields = Fields::new(&PROPERTIES, map);
+    fn from_fields(mut fields: Fields<'_>) -> Result<Self, DecodeError> {
         let correlation_id = fields.lenient("correlation_id");
         let reply_to = fields.lenient("reply_to");
         let delivery_mode = fields.lenient("delivery_mode");
         let expiration = fields.lenient("expiration");
-        let delivery_info = DeliveryInfo::from_map(fields.or_default("delivery_info")?);
+        let delivery_info =
+            DeliveryInfo::from_fields(fields.inside("delivery_info", &DELIVERY_INFO)?);
         let priority = fields.lenient("priority");
         let body_encoding = fields.optional("body_encoding")?;
         let delivery_tag = fields.lenient("delivery_tag");
@@ -262,8 +287,7 @@ impl DeliveryInfo {
         }
     }
 
-    fn from_map(map: Map) -> Self {
-        let mut fields = Fields::new(&DELIVERY_INFO, map);
+    fn from_fields(mut fields: Fields<'_>) -> Self {
         let exchange = fields.lenient("exchange");
         let routing_key = fields.lenient("routing_key");
         let priority = fields.lenient("priority");
@@ -286,6 +310,43 @@ impl DeliveryInfo {
         known.insert("priority".to_owned(), json!(self.priority));
         known.insert("redelivered".to_owned(), json!(self.redelivered));
         self.key_order.arrange(&DELIVERY_INFO, known, &self.extra)
+    }
+}
+
+/// See [`Envelope::decode_body`]. Large bodies are not kept in two forms for longer than it takes.
+pub(crate) fn decode_body<'a>(
+    limits: &Limits,
+    body: Cow<'a, str>,
+    encoding: Option<&str>,
+    compression: Option<&Value>,
+) -> Result<Cow<'a, [u8]>, DecodeError> {
+    let bytes = plain_body(body, encoding)?;
+    limits.check_body(bytes.len())?;
+    match Compression::of(compression)? {
+        Some(compression) => compression.undo(&bytes, limits).map(Cow::Owned),
+        None => Ok(bytes),
+    }
+}
+
+fn plain_body<'a>(
+    body: Cow<'a, str>,
+    encoding: Option<&str>,
+) -> Result<Cow<'a, [u8]>, DecodeError> {
+    let failed = |encoding: &str, reason: String| DecodeError::BodyEncoding {
+        encoding: encoding.to_owned(),
+        reason,
+    };
+    match (encoding, body) {
+        (None | Some("" | "utf-8"), Cow::Borrowed(body)) => Ok(Cow::Borrowed(body.as_bytes())),
+        (None | Some("" | "utf-8"), Cow::Owned(body)) => Ok(Cow::Owned(body.into_bytes())),
+        (Some("base64"), body) => BASE64
+            .decode(&*body)
+            .map(Cow::Owned)
+            .map_err(|err| failed("base64", err.to_string())),
+        (Some(other), _) => Err(failed(
+            other,
+            "only base64 and plain text are known".to_owned(),
+        )),
     }
 }
 

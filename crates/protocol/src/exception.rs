@@ -21,6 +21,11 @@ pub struct TaskException {
     pub exc_module: Option<String>,
 }
 
+const LAYOUT: Layout = Layout {
+    head: &["exc_type", "exc_message", "exc_module"],
+    ..Layout::named("exception")
+};
+
 const BUILTINS: &str = "builtins";
 const CELERY: &str = "celery.exceptions";
 const BILLIARD: &str = "billiard.exceptions";
@@ -117,7 +122,7 @@ impl TaskException {
     /// # Errors
     /// It is no object, or has no `exc_type`.
     pub fn from_value(value: Value) -> Result<Self, DecodeError> {
-        let mut fields = Fields::from_value(&Layout::unordered("exception"), value)?;
+        let mut fields = Fields::from_value(&LAYOUT, value)?;
         let exc_type = fields.required("exc_type")?;
         let exc_module = fields.optional("exc_module")?;
         let exc_message = match fields.optional("exc_message")? {

@@ -1,108 +1,267 @@
 //! Typed fields of a JSON object, beside the keys that are not known.
 //!
 //! [`Fields`] takes an object apart into typed fields; what it does not know stays, and [`KeyOrder`] puts all of it
-//! together again when the object is written.
+//! together again when the object is written. An object comes here straight from its JSON (`json_reader`) or from a map,
+//! and is the same then.
 //!
 //! A field of a harmless kind whose value has an unexpected type stays among the unknown keys and is written back as it
 //! came; it is an error only where misreading it would change what the task does.
 
-use serde_json::{Number, Value};
+use serde_json::Value;
 
 use crate::{
     DecodeError, Map,
     key_order::{KeyOrder, Layout},
-    special,
+    node::{FromNode, Node, kind, wrong_kind},
 };
 
-/// Takes an object apart; every key not taken stays unknown.
-pub(crate) struct Fields {
-    object: &'static str,
-    map: Map,
+/// An object's known fields, to be taken, and its unknown ones.
+#[derive(Debug)]
+pub(crate) struct Fields<'a> {
+    layout: &'static Layout,
+    /// Those that the layout knows, as they came.
+    known: Vec<Known<'a>>,
+    /// All others, as they came.
+    extra: Map,
     order: KeyOrder,
-    taken: Vec<&'static str>,
+    /// Whether all so far came in the order of the layout.
+    is_in_order: bool,
+    /// Where the next one is looked for first: in the layout as they come, in `known` as they are taken.
+    next: usize,
 }
 
-impl Fields {
-    pub(crate) fn new(layout: &Layout, map: Map) -> Self {
-        let order = KeyOrder::of(layout, &map);
-        Self {
-            object: layout.object,
-            map,
-            order,
-            taken: Vec::with_capacity(20),
+#[derive(Debug)]
+struct Known<'a> {
+    /// Where it stands in the layout.
+    place: usize,
+    /// How many unknown ones came before it.
+    extra_before: usize,
+    /// `None` when it was taken.
+    value: Option<Node<'a>>,
+}
+
+impl<'a> Fields<'a> {
+    /// An object's fields.
+    pub(crate) fn new(layout: &'static Layout, map: Map) -> Self {
+        let mut fields = Self::empty(layout);
+        for (key, value) in map {
+            match fields.place(&key) {
+                Some(place) => {
+                    let node = match layout.inside(place) {
+                        Some(inside) => Node::of(inside, value),
+                        None => Node::from(value),
+                    };
+                    fields.put_known(place, node);
+                }
+                None => fields.put_extra(key, value),
+            }
         }
+        fields.complete()
     }
 
     /// As [`Fields::new`], from any value.
-    pub(crate) fn from_value(layout: &Layout, value: Value) -> Result<Self, DecodeError> {
-        Map::from_json(value)
-            .map(|map| Self::new(layout, map))
-            .map_err(|value| DecodeError::NotAnObject {
+    pub(crate) fn from_value(layout: &'static Layout, value: Value) -> Result<Self, DecodeError> {
+        match value {
+            Value::Object(map) => Ok(Self::new(layout, map)),
+            other => Err(DecodeError::NotAnObject {
                 what: layout.object,
-                found: kind(Some(&value)),
-            })
+                found: kind(&other),
+            }),
+        }
+    }
+
+    /// To be filled and completed.
+    pub(crate) fn empty(layout: &'static Layout) -> Self {
+        Self {
+            layout,
+            known: Vec::with_capacity(layout.len()),
+            extra: Map::new(),
+            order: KeyOrder::default(),
+            is_in_order: true,
+            next: 0,
+        }
+    }
+
+    /// The place of a known key in the layout.
+    pub(crate) fn place(&self, key: &str) -> Option<usize> {
+        self.layout.place(key, self.next)
+    }
+
+    /// Puts the field of this place; as in Python, the last of those with the same key counts.
+    pub(crate) fn put_known(&mut self, place: usize, value: Node<'a>) {
+        if place < self.next {
+            if let Some(known) = self.known.iter_mut().find(|known| known.place == place) {
+                known.value = Some(value);
+                return;
+            }
+            self.is_in_order = false;
+        }
+        let is_in_tail = place >= self.layout.head.len();
+        self.is_in_order &= self.extra.is_empty() || is_in_tail;
+        self.next = self.next.max(place + 1);
+        self.known.push(Known {
+            place,
+            extra_before: self.extra.len(),
+            value: Some(value),
+        });
+    }
+
+    /// Puts an unknown one.
+    pub(crate) fn put_extra(&mut self, key: String, value: Value) {
+        let is_new = self.extra.insert(key, value).is_none();
+        // They stand before the tail.
+        let is_before_tail = self.next <= self.layout.head.len();
+        self.is_in_order &= !is_new || is_before_tail;
+    }
+
+    /// All were put.
+    pub(crate) fn complete(mut self) -> Self {
+        if !self.is_as_celery_writes() {
+            let known = self.known.iter();
+            let known = known.map(|known| (known.extra_before, self.name(known).to_owned()));
+            let keys = merged(known, self.extra.keys().cloned());
+            self.order = KeyOrder::received(keys);
+        }
+        self.next = 0;
+        self
+    }
+
+    /// Whether it would be written with the same keys in the same order.
+    fn is_as_celery_writes(&self) -> bool {
+        let mut missing = self.layout.len() - self.known.len();
+        for name in self.layout.optional {
+            match self.position(name) {
+                None => missing -= 1,
+                Some(at) if self.is_null(at) => return false,
+                Some(_) => {}
+            }
+        }
+        self.is_in_order && missing == 0
+    }
+
+    fn name(&self, known: &Known<'_>) -> &'static str {
+        self.layout.name(known.place).unwrap_or_default()
+    }
+
+    /// Where a field is; fields are taken in the order of the layout, most of them.
+    #[inline]
+    fn position(&self, key: &str) -> Option<usize> {
+        match self.known.get(self.next) {
+            Some(known) if self.name(known) == key => Some(self.next),
+            _ => self.search(key),
+        }
+    }
+
+    #[inline(never)]
+    fn search(&self, key: &str) -> Option<usize> {
+        let mut known = self.known.iter();
+        known.position(|known| self.name(known) == key)
+    }
+
+    fn is_null(&self, at: usize) -> bool {
+        let value = self.known.get(at).and_then(|known| known.value.as_ref());
+        value.is_some_and(Node::is_null)
+    }
+
+    /// Whether there are no fields.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.known.is_empty() && self.extra.is_empty()
+    }
+
+    /// Whether there is such a field, of whatever value, taken or not.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.position(key).is_some() || self.extra.contains_key(key)
+    }
+
+    /// An unknown field.
+    pub(crate) fn extra(&self, key: &str) -> Option<&Value> {
+        self.extra.get(key)
+    }
+
+    /// Takes a field's value; null is taken as well and is none.
+    #[inline]
+    fn take(&mut self, key: &str) -> Option<(&mut Option<Node<'a>>, Node<'a>)> {
+        let at = self.position(key)?;
+        self.next = at + 1;
+        let slot = &mut self.known.get_mut(at)?.value;
+        let node = slot.take().filter(|node| !node.is_null())?;
+        Some((slot, node))
     }
 
     /// The field, or `None` when it is null or missing.
-    pub(crate) fn optional<T: FromJson>(
+    pub(crate) fn optional<T: FromNode<'a>>(
         &mut self,
         key: &'static str,
     ) -> Result<Option<T>, DecodeError> {
-        let Some(slot) = self.map.get_mut(key) else {
+        let object = self.layout.object;
+        let Some((_, node)) = self.take(key) else {
             return Ok(None);
         };
-        if slot.is_null() {
-            self.taken.push(key);
-            return Ok(None);
-        }
-        match T::from_json(slot.take()) {
-            Ok(field) => {
-                self.taken.push(key);
-                Ok(Some(field))
-            }
-            Err(value) => Err(wrong_kind(self.object, key, T::EXPECTED, Some(&value))),
-        }
+        T::from_node(node)
+            .map(Some)
+            .map_err(|node| wrong_kind(object, key, T::EXPECTED, node.kind()))
     }
 
     /// The field, which must be there.
-    pub(crate) fn required<T: FromJson>(&mut self, key: &'static str) -> Result<T, DecodeError> {
-        self.optional(key)?
-            .ok_or_else(|| wrong_kind(self.object, key, T::EXPECTED, self.map.get(key)))
-    }
-
-    /// The field, or its empty value when it is null or missing.
-    pub(crate) fn or_default<T: FromJson + Default>(
+    pub(crate) fn required<T: FromNode<'a>>(
         &mut self,
         key: &'static str,
     ) -> Result<T, DecodeError> {
-        let field = self.optional(key)?;
-        if field.is_none() && self.map.contains_key(key) {
+        self.optional(key)?.ok_or_else(|| {
+            let found = if self.has(key) { "null" } else { "missing" };
+            wrong_kind(self.layout.object, key, T::EXPECTED, found)
+        })
+    }
+
+    /// The field, or its empty value when it is null or missing.
+    pub(crate) fn or_default<T: FromNode<'a> + Default>(
+        &mut self,
+        key: &'static str,
+    ) -> Result<T, DecodeError> {
+        self.optional(key).map(|field| {
+            field.unwrap_or_else(|| {
+                self.remember_null(key);
+                T::default()
+            })
+        })
+    }
+
+    /// The fields of an object inside this one; none when it is null or missing.
+    pub(crate) fn inside(
+        &mut self,
+        key: &'static str,
+        layout: &'static Layout,
+    ) -> Result<Fields<'a>, DecodeError> {
+        let inside: Option<Box<Fields<'a>>> = self.optional(key)?;
+        Ok(inside.map_or_else(
+            || {
+                self.remember_null(key);
+                Fields::empty(layout).complete()
+            },
+            |fields| *fields,
+        ))
+    }
+
+    fn remember_null(&mut self, key: &'static str) {
+        if self.position(key).is_some() {
             self.order.remember_null(key);
         }
-        Ok(field.unwrap_or_default())
     }
 
     /// The field if it has the expected type; otherwise it stays among the unknown keys.
-    pub(crate) fn lenient<T: FromJson>(&mut self, key: &'static str) -> Option<T> {
-        let slot = self.map.get_mut(key)?;
-        if slot.is_null() {
-            self.taken.push(key);
-            return None;
-        }
-        match T::from_json(slot.take()) {
-            Ok(field) => {
-                self.taken.push(key);
-                Some(field)
-            }
-            Err(value) => {
-                *slot = value;
+    pub(crate) fn lenient<T: FromNode<'a>>(&mut self, key: &'static str) -> Option<T> {
+        let (slot, node) = self.take(key)?;
+        match T::from_node(node) {
+            Ok(field) => Some(field),
+            Err(node) => {
+                *slot = Some(node);
                 None
             }
         }
     }
 
     /// As [`Fields::optional`]; what counts as false in Python (0, an empty list) is none, and stays among the unknown keys.
-    pub(crate) fn unless_falsy<T: FromJson>(
+    pub(crate) fn unless_falsy<T: FromNode<'a>>(
         &mut self,
         key: &'static str,
     ) -> Result<Option<T>, DecodeError> {
@@ -114,127 +273,46 @@ impl Fields {
 
     /// Whether the field has a value other than null that counts as false in Python.
     pub(crate) fn is_falsy(&self, key: &str) -> bool {
-        match self.map.get(key) {
-            None | Some(Value::Null) => false,
-            Some(Value::Bool(flag)) => !flag,
-            Some(Value::Number(number)) => number.as_f64() == Some(0.0),
-            Some(Value::String(text)) => text.is_empty(),
-            Some(Value::Array(items)) => items.is_empty(),
-            Some(Value::Object(map)) => map.is_empty(),
-        }
+        let known = self.position(key).and_then(|at| self.known.get(at));
+        let value = known.and_then(|known| known.value.as_ref());
+        value.is_some_and(|value| !value.is_null() && value.is_falsy())
     }
 
-    /// The unknown keys, and the order of all.
+    /// The unknown keys and what was not taken, and the order of all.
     pub(crate) fn finish(self) -> (Map, KeyOrder) {
-        let Self {
-            map, order, taken, ..
-        } = self;
-        (
-            map.into_iter()
-                .filter(|(key, _)| !taken.contains(&key.as_str()))
-                .collect(),
-            order,
-        )
-    }
-}
-
-/// The error of a field with an unexpected value; `None` when there is none.
-pub(crate) fn wrong_kind(
-    object: &'static str,
-    field: &'static str,
-    expected: &'static str,
-    found: Option<&Value>,
-) -> DecodeError {
-    DecodeError::Field {
-        object,
-        field,
-        expected,
-        found: kind(found),
-    }
-}
-
-fn kind(value: Option<&Value>) -> &'static str {
-    match value {
-        None => "missing",
-        Some(Value::Null) => "null",
-        Some(Value::Bool(_)) => "a boolean",
-        Some(Value::Number(_)) => "a number",
-        Some(Value::String(_)) => "a string",
-        Some(Value::Array(_)) => "a list",
-        Some(Value::Object(map)) => match special::token_of_map(map) {
-            None => "an object",
-            Some(token) if token.starts_with('"') => "a string with half a surrogate pair",
-            Some(_) => "a number",
-        },
-    }
-}
-
-/// A Rust type that a JSON value can become; the value comes back if it cannot.
-pub(crate) trait FromJson: Sized {
-    /// What to call it in an error.
-    const EXPECTED: &'static str;
-
-    fn from_json(value: Value) -> Result<Self, Value>;
-}
-
-macro_rules! from_json {
-    ($type:ty, $expected:literal, $pattern:pat => $field:expr) => {
-        impl FromJson for $type {
-            const EXPECTED: &'static str = $expected;
-
-            fn from_json(value: Value) -> Result<Self, Value> {
-                match value {
-                    $pattern => Ok($field),
-                    other => Err(other),
-                }
-            }
+        if self.known.iter().all(|known| known.value.is_none()) {
+            return (self.extra, self.order);
         }
-    };
-}
+        let order = self.order.clone();
+        (self.into_map(), order)
+    }
 
-from_json!(String, "a string", Value::String(text) => text);
-from_json!(bool, "a boolean", Value::Bool(flag) => flag);
-from_json!(Number, "a number", Value::Number(number) => number);
-from_json!(Vec<Value>, "a list", Value::Array(items) => items);
-from_json!(Map, "an object", Value::Object(map) => map);
-
-impl FromJson for Value {
-    const EXPECTED: &'static str = "any value";
-
-    fn from_json(value: Value) -> Result<Self, Value> {
-        Ok(value)
+    /// What was not taken, as a map.
+    pub(crate) fn into_map(self) -> Map {
+        let name = |place| self.layout.name(place).unwrap_or_default();
+        let left = self.known.into_iter().filter_map(|known| {
+            let value = known.value?.into_value();
+            Some((known.extra_before, (name(known.place).to_owned(), value)))
+        });
+        merged(left, self.extra).into_iter().collect()
     }
 }
 
-impl FromJson for i64 {
-    const EXPECTED: &'static str = "a whole number";
-
-    fn from_json(value: Value) -> Result<Self, Value> {
-        value.as_i64().ok_or(value)
+/// Known and unknown ones in the order in which they came; the numbers say how many of the unknown came before.
+fn merged<T>(
+    known: impl Iterator<Item = (usize, T)>,
+    extra: impl IntoIterator<Item = T>,
+) -> Vec<T> {
+    let mut extra = extra.into_iter();
+    let mut all = Vec::with_capacity(known.size_hint().1.unwrap_or(0) + extra.size_hint().0);
+    let mut passed = 0;
+    for (before, item) in known {
+        all.extend(extra.by_ref().take(before - passed));
+        passed = before;
+        all.push(item);
     }
-}
-
-impl FromJson for u64 {
-    const EXPECTED: &'static str = "a whole number, not negative";
-
-    fn from_json(value: Value) -> Result<Self, Value> {
-        value.as_u64().ok_or(value)
-    }
-}
-
-impl FromJson for Vec<String> {
-    const EXPECTED: &'static str = "a list of strings";
-
-    fn from_json(value: Value) -> Result<Self, Value> {
-        let Value::Array(items) = &value else {
-            return Err(value);
-        };
-        let texts: Option<Self> = items
-            .iter()
-            .map(|item| item.as_str().map(str::to_owned))
-            .collect();
-        texts.ok_or(value)
-    }
+    all.extend(extra);
+    all
 }
 
 #[cfg(test)]
@@ -243,7 +321,10 @@ mod tests {
 
     use super::*;
 
-    const LAYOUT: Layout = Layout::unordered("thing");
+    const LAYOUT: Layout = Layout {
+        head: &["a", "b"],
+        ..Layout::named("thing")
+    };
 
     #[test]
     fn a_strict_field_of_another_type_is_an_error_that_names_it() {

@@ -10,8 +10,9 @@ use serde_json::{Number, Value, json};
 
 use crate::{
     DecodeError, Map,
-    fields::{Fields, wrong_kind},
+    fields::Fields,
     key_order::{KeyOrder, Layout},
+    node::{kind, wrong_kind},
     timestamp,
 };
 
@@ -71,8 +72,7 @@ pub struct TimeLimit {
     pub soft: Option<Number>,
 }
 
-const LAYOUT: Layout = Layout {
-    object: "headers",
+pub(crate) const HEADERS: Layout = Layout {
     head: &[
         "lang",
         "task",
@@ -94,8 +94,7 @@ const LAYOUT: Layout = Layout {
         "stamped_headers",
         "stamps",
     ],
-    tail: &[],
-    optional: &[],
+    ..Layout::named("headers")
 };
 
 impl Headers {
@@ -104,8 +103,11 @@ impl Headers {
     /// # Errors
     /// A header that decides how the task runs has another type, or `eta` or `expires` is no time.
     pub fn from_map(map: Map) -> Result<Self, DecodeError> {
-        let mut fields = Fields::new(&LAYOUT, map);
-        let headers = Self {
+        Self::from_fields(Fields::new(&HEADERS, map))
+    }
+
+    pub(crate) fn from_fields(mut fields: Fields<'_>) -> Result<Self, DecodeError> {
+        let mut headers = Self {
             lang: fields.lenient("lang"),
             task: fields.required("task")?,
             id: fields.required("id")?,
@@ -131,14 +133,10 @@ impl Headers {
             extra: Map::new(),
             key_order: KeyOrder::default(),
         };
-        let (extra, key_order) = fields.finish();
+        (headers.extra, headers.key_order) = fields.finish();
         headers.eta_time()?;
         headers.expires_time()?;
-        Ok(Self {
-            extra,
-            key_order,
-            ..headers
-        })
+        Ok(headers)
     }
 
     /// The headers as they are written into an envelope.
@@ -164,7 +162,7 @@ impl Headers {
         put("replaced_task_nesting", json!(self.replaced_task_nesting));
         put("stamped_headers", json!(self.stamped_headers));
         put("stamps", Value::Object(self.stamps.clone()));
-        self.key_order.arrange(&LAYOUT, known, &self.extra)
+        self.key_order.arrange(&HEADERS, known, &self.extra)
     }
 
     /// The time before which the task must not run.
@@ -213,7 +211,7 @@ impl TimeLimit {
         let number = |value: &Value| match value {
             Value::Null => Ok(None),
             Value::Number(number) => Ok(Some(number.clone())),
-            other => Err(wrong_kind("headers", "timelimit", EXPECTED, Some(other))),
+            other => Err(wrong_kind("headers", "timelimit", EXPECTED, kind(other))),
         };
         match limits {
             [] => Ok(Self::default()),

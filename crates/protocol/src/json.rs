@@ -13,8 +13,12 @@ use serde::Serialize;
 use serde_json::{Number, Value};
 
 use crate::{
-    DecodeError, Limits, Map, json_plain, json_reader,
-    limits::Content,
+    DecodeError, Limits, Map,
+    fields::Fields,
+    json_reader::{self, Reader},
+    json_text::Read,
+    key_order::Layout,
+    node::{Body, Node},
     special::{self, Key},
     value,
 };
@@ -181,15 +185,54 @@ pub fn parse_within(
     what: &'static str,
     bytes: &[u8],
 ) -> Result<Value, DecodeError> {
-    if limits.check_json(what, bytes)? == Content::Plain
-        && let Ok(value) = json_plain::read(bytes)
-    {
-        return Ok(value);
+    read_within(limits, what, bytes, Reader::value)
+}
+
+/// As [`parse_within`], of an object with a layout.
+pub(crate) fn fields_within<'a>(
+    limits: &Limits,
+    layout: &'static Layout,
+    bytes: &'a [u8],
+) -> Result<Fields<'a>, DecodeError> {
+    match read_within(limits, layout.object, bytes, |reader| {
+        reader.node(Some(layout))
+    })? {
+        Node::Fields(fields) => Ok(*fields),
+        other => Err(DecodeError::NotAnObject {
+            what: layout.object,
+            found: other.kind(),
+        }),
     }
-    // Python may still read it.
-    let wrong = |reason| DecodeError::Json { what, reason };
+}
+
+/// As [`parse_within`], of a body; `embed` is the layout of its third part.
+pub(crate) fn body_within<'a>(
+    limits: &Limits,
+    embed: &'static Layout,
+    bytes: &'a [u8],
+) -> Result<Body<'a>, DecodeError> {
+    read_within(limits, "body", bytes, |reader| reader.body(embed))
+}
+
+fn read_within<'a, T>(
+    limits: &Limits,
+    what: &'static str,
+    bytes: &'a [u8],
+    way: impl FnOnce(&mut Reader<'a>) -> Read<T>,
+) -> Result<T, DecodeError> {
+    // Every value takes a byte or more: fewer bytes than that cannot have too many.
+    if bytes.len() > limits.values {
+        limits.check_json(what, bytes)?;
+    }
+    let wrong = |reason| {
+        // What is beyond the limits is that first of all, JSON or not.
+        limits
+            .check_json(what, bytes)
+            .err()
+            .unwrap_or(DecodeError::Json { what, reason })
+    };
     let text = std::str::from_utf8(bytes).map_err(|err| wrong(format!("not UTF-8: {err}")))?;
-    json_reader::read(text).map_err(|err| wrong(err.to_string()))
+    json_reader::read(text, limits.nesting, way).map_err(|err| wrong(err.to_string()))
 }
 
 /// Python's `repr(float)`: the shortest digits that read back the same, an exponent below 1e-4 and from 1e16 on.

@@ -1,12 +1,25 @@
-//! Reading JSON as Python reads it, where serde_json would refuse it or lose something: `NaN`, `Infinity`, whole numbers
-//! of any length, half a surrogate pair, floats that overflow.
+//! Reading JSON as Python reads it, and with what serde_json would refuse or lose: `NaN`, `Infinity`, whole numbers of any
+//! length, half a surrogate pair, floats that overflow.
 //!
-//! The slow way: [`crate::json`] comes here only with what needs it.
+//! Not serde_json's own reader of a `Value`: that also takes an object with the key [`special::RAW_VALUE`] for a mark, and
+//! reads the text that it holds in its place. A sender's data would become other data, and one text any number of values,
+//! which no limit has counted.
+//!
+//! What is read as a type is read straight into [`Fields`]: no map and no copied text for a worker's every message.
 //! Counterpart: CPython's `json.decoder` and `json.scanner`, strict.
+
+use std::borrow::Cow;
 
 use serde_json::Value;
 
-use crate::{Map, special};
+use crate::{
+    Map,
+    fields::Fields,
+    json_text::{self, Read, Text},
+    key_order::Layout,
+    node::{Body, Node},
+    special::{self, Special},
+};
 
 /// Why a text is not JSON, with its place.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,30 +40,35 @@ impl std::fmt::Display for ReadError {
     }
 }
 
-/// Reads all of `text`. Its nesting has been looked at before: this goes as deep as the text does.
-pub(crate) fn read(text: &str) -> Result<Value, ReadError> {
+/// Reads all of `text` in one of the reader's ways, such as [`Reader::value`]. Lists and objects are `levels` deep at most.
+pub(crate) fn read<'a, T>(
+    text: &'a str,
+    levels: usize,
+    way: impl FnOnce(&mut Reader<'a>) -> Read<T>,
+) -> Result<T, ReadError> {
     let mut reader = Reader {
         bytes: text.as_bytes(),
         text,
         at: 0,
+        levels,
     };
-    let value = reader.value().and_then(|value| {
+    let read = way(&mut reader).and_then(|read| {
         reader.blanks();
         match reader.peek() {
-            None => Ok(value),
+            None => Ok(read),
             Some(_) => Err("trailing characters"),
         }
     });
-    value.map_err(|reason| reader.error(reason))
+    read.map_err(|reason| reader.error(reason))
 }
 
-struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     text: &'a str,
     bytes: &'a [u8],
     at: usize,
+    /// How many more lists and objects may be inside each other.
+    levels: usize,
 }
-
-pub(crate) type Read<T> = Result<T, &'static str>;
 
 impl<'a> Reader<'a> {
     fn error(&self, reason: &'static str) -> ReadError {
@@ -61,6 +79,10 @@ impl<'a> Reader<'a> {
             line: before.iter().filter(|byte| **byte == b'\n').count() + 1,
             column: before.len() - line_start.map_or(0, |at| at + 1) + 1,
         }
+    }
+
+    fn rest(&self) -> &'a [u8] {
+        self.bytes.get(self.at..).unwrap_or_default()
     }
 
     fn peek(&self) -> Option<u8> {
@@ -74,8 +96,7 @@ impl<'a> Reader<'a> {
     }
 
     fn skip_word(&mut self, word: &str) -> bool {
-        let rest = self.bytes.get(self.at..).unwrap_or_default();
-        let is_there = rest.starts_with(word.as_bytes());
+        let is_there = self.rest().starts_with(word.as_bytes());
         if is_there {
             self.at += word.len();
         }
@@ -88,50 +109,111 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn value(&mut self) -> Read<Value> {
+    /// Reads a value.
+    pub(crate) fn value(&mut self) -> Read<Value> {
         self.blanks();
         match self.peek() {
             None => Err("EOF while parsing a value"),
-            Some(b'{') => self.object(),
-            Some(b'[') => self.list(),
-            Some(b'"') => self.string().map(|text| match text {
-                Text::Whole(text) => Value::String(text),
-                Text::Broken(inside) => {
-                    special::Special::Text(format!("\"{inside}\"")).into_value()
-                }
+            Some(b'{') => self.map().map(Value::Object),
+            Some(b'[') => self.list().map(Value::Array),
+            Some(b'"') => Ok(match self.string()? {
+                Text::Whole(text) => Value::String(text.into_owned()),
+                Text::Broken(inside) => broken(&inside),
             }),
             Some(b'-' | b'0'..=b'9') => self.number(),
             Some(_) => self.word(),
         }
     }
 
-    fn word(&mut self) -> Read<Value> {
-        for (word, value) in [
-            ("null", Value::Null),
-            ("true", Value::Bool(true)),
-            ("false", Value::Bool(false)),
-            ("NaN", special::Special::Nan.into_value()),
-            ("Infinity", special::Special::Infinity.into_value()),
-        ] {
-            if self.skip_word(word) {
-                return Ok(value);
-            }
+    /// Reads a field's value, which has a layout if it is to be an object of fields.
+    pub(crate) fn node(&mut self, layout: Option<&'static Layout>) -> Read<Node<'a>> {
+        self.blanks();
+        match (self.peek(), layout) {
+            (Some(b'{'), Some(layout)) => self.fields(layout).map(Box::new).map(Node::Fields),
+            (Some(b'{'), None) => self.map().map(Box::new).map(Node::Object),
+            (Some(b'['), _) => self.list().map(Node::List),
+            (Some(b'"'), _) => Ok(match self.string()? {
+                Text::Whole(text) => Node::Text(text),
+                Text::Broken(inside) => broken(&inside).into(),
+            }),
+            _ => self.value().map(Node::from),
         }
-        Err("expected value")
     }
 
-    fn list(&mut self) -> Read<Value> {
-        self.at += 1;
+    /// Reads a body; `embed` is the layout of the third part of protocol 2.
+    pub(crate) fn body(&mut self, embed: &'static Layout) -> Read<Body<'a>> {
+        self.blanks();
+        if self.peek() != Some(b'[') {
+            return self.value().map(Body::Other);
+        }
+        let mut parts = Vec::with_capacity(3);
+        self.items(|reader| {
+            let layout = (parts.len() == 2).then_some(embed);
+            parts.push(reader.node(layout)?);
+            Ok(())
+        })?;
+        Ok(Body::of_parts(parts))
+    }
+
+    fn word(&mut self) -> Read<Value> {
+        if self.skip_word("null") {
+            Ok(Value::Null)
+        } else if self.skip_word("true") {
+            Ok(Value::Bool(true))
+        } else if self.skip_word("false") {
+            Ok(Value::Bool(false))
+        } else if self.skip_word("NaN") {
+            Ok(Special::Nan.into_value())
+        } else if self.skip_word("Infinity") {
+            Ok(Special::Infinity.into_value())
+        } else {
+            Err("expected value")
+        }
+    }
+
+    fn list(&mut self) -> Read<Vec<Value>> {
         let mut items = Vec::new();
+        self.items(|reader| {
+            items.push(reader.value()?);
+            Ok(())
+        })?;
+        Ok(items)
+    }
+
+    fn map(&mut self) -> Read<Map> {
+        let mut map = Map::new();
+        self.entries(|reader, key| {
+            let value = reader.value()?;
+            map.insert(key.into_owned(), value);
+            Ok(())
+        })?;
+        Ok(map)
+    }
+
+    fn fields(&mut self, layout: &'static Layout) -> Read<Fields<'a>> {
+        let mut fields = Fields::empty(layout);
+        self.entries(|reader, key| {
+            match fields.place(&key) {
+                Some(place) => fields.put_known(place, reader.node(layout.inside(place))?),
+                None => fields.put_extra(key.into_owned(), reader.value()?),
+            }
+            Ok(())
+        })?;
+        Ok(fields.complete())
+    }
+
+    /// Reads a list with `item` for each of its items.
+    fn items(&mut self, mut item: impl FnMut(&mut Self) -> Read<()>) -> Read<()> {
+        self.enter()?;
         self.blanks();
         if self.skip(b']') {
-            return Ok(Value::Array(items));
+            return self.leave();
         }
         loop {
-            items.push(self.value()?);
+            item(self)?;
             self.blanks();
             if self.skip(b']') {
-                return Ok(Value::Array(items));
+                return self.leave();
             }
             if !self.skip(b',') {
                 return Err("expected `,` or `]`");
@@ -139,36 +221,52 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn object(&mut self) -> Read<Value> {
-        self.at += 1;
-        let mut map = Map::new();
+    /// Reads an object with `entry` for what follows each of its keys.
+    fn entries(&mut self, mut entry: impl FnMut(&mut Self, Cow<'a, str>) -> Read<()>) -> Read<()> {
+        self.enter()?;
         self.blanks();
         if self.skip(b'}') {
-            return Ok(Value::Object(map));
+            return self.leave();
         }
         loop {
-            self.blanks();
-            if self.peek() != Some(b'"') {
-                return Err("key must be a string");
-            }
-            let key = match self.string()? {
-                Text::Whole(key) => special::kept_key(key),
-                Text::Broken(inside) => special::broken_key(&inside),
-            };
-            self.blanks();
-            if !self.skip(b':') {
-                return Err("expected `:`");
-            }
-            let value = self.value()?;
-            map.insert(key, value);
+            let key = self.key()?;
+            entry(self, key)?;
             self.blanks();
             if self.skip(b'}') {
-                return Ok(Value::Object(map));
+                return self.leave();
             }
             if !self.skip(b',') {
                 return Err("expected `,` or `}`");
             }
         }
+    }
+
+    fn enter(&mut self) -> Read<()> {
+        self.at += 1;
+        self.levels = self.levels.checked_sub(1).ok_or("nested too deep")?;
+        Ok(())
+    }
+
+    fn leave(&mut self) -> Read<()> {
+        self.levels += 1;
+        Ok(())
+    }
+
+    /// Reads a key, as it is kept, and its colon.
+    fn key(&mut self) -> Read<Cow<'a, str>> {
+        self.blanks();
+        if self.peek() != Some(b'"') {
+            return Err("key must be a string");
+        }
+        let key = match self.string()? {
+            Text::Whole(key) => special::kept_key(key),
+            Text::Broken(inside) => special::broken_key(&inside).into(),
+        };
+        self.blanks();
+        if !self.skip(b':') {
+            return Err("expected `:`");
+        }
+        Ok(key)
     }
 
     fn digits(&mut self) -> bool {
@@ -182,7 +280,7 @@ impl<'a> Reader<'a> {
     fn number(&mut self) -> Read<Value> {
         let start = self.at;
         if self.skip_word("-Infinity") {
-            return Ok(special::Special::NegativeInfinity.into_value());
+            return Ok(Special::NegativeInfinity.into_value());
         }
         self.skip(b'-');
         if !self.skip(b'0') && !self.digits() {
@@ -215,117 +313,33 @@ impl<'a> Reader<'a> {
             .map_err(|_not| "invalid number")
     }
 
-    fn string(&mut self) -> Read<Text> {
+    fn string(&mut self) -> Read<Text<'a>> {
         self.at += 1;
         let start = self.at;
-        let inside = loop {
+        self.at += json_text::plain_length(self.rest());
+        let mut is_plain = true;
+        loop {
             match self.peek() {
                 None => return Err("EOF while parsing a string"),
-                Some(b'"') => {
-                    let inside = self.text.get(start..self.at).unwrap_or_default();
-                    self.at += 1;
-                    break inside;
+                Some(b'"') => break,
+                Some(b'\\') => {
+                    is_plain = false;
+                    self.at += 2;
                 }
-                Some(b'\\') => self.at += 2,
                 Some(0..=0x1f) => return Err("control character in a string"),
-                Some(_) => self.at += 1,
+                Some(_) => self.at += json_text::plain_length(self.rest()),
             }
-        };
-        Text::of(inside)
-    }
-}
-
-/// A string, or the inside of the literal of one that Rust cannot hold.
-#[derive(Debug, PartialEq)]
-enum Text {
-    Whole(String),
-    Broken(String),
-}
-
-impl Text {
-    fn of(inside: &str) -> Read<Self> {
-        let mut whole = String::with_capacity(inside.len());
-        let mut is_broken = false;
-        pieces(inside, |piece| match piece {
-            Piece::Char(c) => whole.push(c),
-            Piece::Half(_) => is_broken = true,
-        })?;
-        if !is_broken {
-            return Ok(Self::Whole(whole));
         }
-        let mut literal = String::new();
-        pieces(inside, |piece| match piece {
-            Piece::Char(c) => crate::json::write_escaped(&mut literal, c),
-            Piece::Half(unit) => literal.push_str(&format!("\\u{unit:04x}")),
-        })?;
-        Ok(Self::Broken(literal))
-    }
-}
-
-/// A part of a string.
-pub(crate) enum Piece {
-    /// A character.
-    Char(char),
-    /// Half a surrogate pair.
-    Half(u16),
-}
-
-/// Takes the inside of a literal apart.
-pub(crate) fn pieces(inside: &str, mut each: impl FnMut(Piece)) -> Read<()> {
-    let mut high: Option<u16> = None;
-    let mut chars = inside.chars();
-    while let Some(c) = chars.next() {
-        let unit = match c {
-            '\\' => match escape(&mut chars)? {
-                Ok(c) => Err(c),
-                Err(unit) => Ok(unit),
-            },
-            c => Err(c),
-        };
-        let unit = match unit {
-            Ok(unit @ 0xdc00..=0xdfff) if high.is_some() => {
-                let pair = [high.take().unwrap_or_default(), unit];
-                char::decode_utf16(pair)
-                    .flatten()
-                    .for_each(|c| each(Piece::Char(c)));
-                continue;
-            }
-            unit => unit,
-        };
-        if let Some(alone) = high.take() {
-            each(Piece::Half(alone));
-        }
-        match unit {
-            Err(c) => each(Piece::Char(c)),
-            Ok(unit @ 0xd800..=0xdbff) => high = Some(unit),
-            Ok(unit) => each(Piece::Half(unit)),
+        let inside = self.text.get(start..self.at).unwrap_or_default();
+        self.at += 1;
+        match is_plain {
+            true => Ok(Text::Whole(Cow::Borrowed(inside))),
+            false => Text::unescaped(inside),
         }
     }
-    if let Some(alone) = high {
-        each(Piece::Half(alone));
-    }
-    Ok(())
 }
 
-/// What stands behind a backslash: a character, or one half of a pair.
-fn escape(chars: &mut std::str::Chars<'_>) -> Read<Result<char, u16>> {
-    let c = match chars.next() {
-        Some(c @ ('"' | '\\' | '/')) => c,
-        Some('b') => '\u{8}',
-        Some('f') => '\u{c}',
-        Some('n') => '\n',
-        Some('r') => '\r',
-        Some('t') => '\t',
-        Some('u') => {
-            let mut unit = 0_u16;
-            for _ in 0..4 {
-                let digit = chars.next().and_then(|c| c.to_digit(16));
-                let digit = digit.and_then(|digit| u16::try_from(digit).ok());
-                unit = unit * 16 + digit.ok_or("invalid escape")?;
-            }
-            return Ok(char::from_u32(u32::from(unit)).ok_or(unit));
-        }
-        _ => return Err("invalid escape"),
-    };
-    Ok(Ok(c))
+/// The value that stands for a string with half a surrogate pair.
+fn broken(inside: &str) -> Value {
+    Special::Text(format!("\"{inside}\"")).into_value()
 }

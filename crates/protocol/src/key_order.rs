@@ -21,6 +21,7 @@ pub struct KeyOrder {
 }
 
 /// How Celery writes an object: the known keys before and after any further ones.
+#[derive(Debug)]
 pub(crate) struct Layout {
     /// What the object is called in errors.
     pub(crate) object: &'static str,
@@ -28,49 +29,61 @@ pub(crate) struct Layout {
     pub(crate) tail: &'static [&'static str],
     /// Those of the above that are left out where there is nothing to say.
     pub(crate) optional: &'static [&'static str],
+    /// Those of the above that are objects with a layout.
+    pub(crate) inside: &'static [(&'static str, &'static Self)],
 }
 
 impl Layout {
-    /// An object of which the order does not matter: every key is an unknown one.
-    pub(crate) const fn unordered(object: &'static str) -> Self {
+    /// An object with no known keys, to begin with.
+    pub(crate) const fn named(object: &'static str) -> Self {
         Self {
             object,
             head: &[],
             tail: &[],
             optional: &[],
+            inside: &[],
         }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.head.len() + self.tail.len()
+    }
+
+    /// The known key of this place.
+    pub(crate) fn name(&self, place: usize) -> Option<&'static str> {
+        let behind_head = || self.tail.get(place.checked_sub(self.head.len())?);
+        self.head.get(place).or_else(behind_head).copied()
+    }
+
+    /// The place of a key, if it is known; most come one after the other, so it is looked for at `likely` first.
+    pub(crate) fn place(&self, key: &str, likely: usize) -> Option<usize> {
+        if self.name(likely) == Some(key) {
+            return Some(likely);
+        }
+        let mut names = self.head.iter().chain(self.tail);
+        names.position(|name| *name == key)
+    }
+
+    /// The layout of the object at this place, if it is to be one.
+    pub(crate) fn inside(&self, place: usize) -> Option<&'static Self> {
+        if self.inside.is_empty() {
+            return None;
+        }
+        let name = self.name(place)?;
+        let mut inside = self.inside.iter();
+        inside.find_map(|(inner, layout)| (*inner == name).then_some(*layout))
     }
 
     fn knows(&self, key: &str) -> bool {
         self.head.contains(&key) || self.tail.contains(&key)
     }
-
-    /// Whether `map` would be written with the same keys in the same order.
-    fn fits(&self, map: &Map) -> bool {
-        let expected = |keys: &'static [&'static str]| {
-            keys.iter().filter(|key| {
-                !self.optional.contains(key) || map.get(**key).is_some_and(|value| !value.is_null())
-            })
-        };
-        let tail_start = map.len().saturating_sub(expected(self.tail).count());
-        let head_end = expected(self.head).count();
-        head_end <= tail_start
-            && map.keys().take(head_end).eq(expected(self.head))
-            && map.keys().skip(tail_start).eq(expected(self.tail))
-            && !map
-                .keys()
-                .take(tail_start)
-                .skip(head_end)
-                .any(|key| self.knows(key))
-    }
 }
 
 impl KeyOrder {
-    /// The order of an object as it was received.
-    pub(crate) fn of(layout: &Layout, map: &Map) -> Self {
-        let keys = (!layout.fits(map)).then(|| map.keys().cloned().collect());
+    /// The order of an object that came in another one than Celery's.
+    pub(crate) fn received(keys: Vec<String>) -> Self {
         Self {
-            keys,
+            keys: Some(keys),
             nulls: Vec::new(),
         }
     }
@@ -163,6 +176,7 @@ mod tests {
         head: &["a", "b", "maybe", "list"],
         tail: &["z"],
         optional: &["maybe"],
+        inside: &[],
     };
 
     /// Takes `a` strictly and the rest leniently, lets `change` happen, and puts it together again.

@@ -13,9 +13,10 @@
 //! - remote control: [`control`]
 //! - results: [`result`], [`payload`], [`state`], [`exception`]
 //! - names of keys in Redis: [`binding`]
-//! - how Python writes: [`json`] (`json_plain`, `json_reader`, `special`), [`repr`], [`timestamp`]; the other serializers: [`serializer`],
+//! - how Python writes: [`json`] (`json_reader`, `json_text`, `special`), [`repr`], [`timestamp`]; the other serializers: [`serializer`],
 //!   `msgpack`, `yaml`; objects that JSON has no word for: [`tagged`]; Rust types from all that and back: [`value`]
-//! - what can be wrong with a message: [`error`], how much of it is read: [`limits`]; unknown fields: `fields`; the order of keys: `key_order`
+//! - what can be wrong with a message: [`error`], how much of it is read: [`limits`]; unknown fields: `fields` (`node`); the order of keys:
+//!   `key_order`
 #![warn(
     clippy::indexing_slicing,
     clippy::string_slice,
@@ -34,12 +35,13 @@ pub mod exception;
 mod fields;
 pub mod headers;
 pub mod json;
-mod json_plain;
 mod json_reader;
+mod json_text;
 mod key_order;
 pub mod limits;
 pub mod message;
 mod msgpack;
+mod node;
 pub mod payload;
 pub mod repr;
 pub mod result;

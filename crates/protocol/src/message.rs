@@ -15,9 +15,13 @@ pub use crate::headers::{Headers, TimeLimit};
 use crate::{
     Compression, DecodeError, DeliveryInfo, Embed, EncodeError, Envelope, Limits, Map, Properties,
     Serializer,
-    fields::{Fields, FromJson, wrong_kind},
+    canvas::EMBED,
+    envelope::{Opened, decode_body},
+    fields::Fields,
+    headers::HEADERS,
     json,
     key_order::{KeyOrder, Layout},
+    node::{Body, FromNode, Node, kind, wrong_kind},
     repr,
     serializer::{deserialize, serialize},
 };
@@ -66,7 +70,7 @@ impl TaskMessage {
     /// # Errors
     /// As [`Envelope::parse_within`] and [`TaskMessage::from_envelope`]. Every one of them is permanent.
     pub fn decode(limits: &Limits, bytes: &[u8]) -> Result<Self, DecodeError> {
-        Self::from_envelope(limits, Envelope::parse_within(limits, bytes)?)
+        Self::from_opened(limits, Opened::read(limits, bytes)?)
     }
 
     /// Reads the task message in an envelope.
@@ -74,52 +78,72 @@ impl TaskMessage {
     /// # Errors
     /// The body is not JSON (by its type or its bytes), or no task message of protocol 1 or 2, or a limit is passed.
     pub fn from_envelope(limits: &Limits, envelope: Envelope) -> Result<Self, DecodeError> {
-        let serializer = content_serializer(limits, &envelope)?;
-        let compression = Compression::of(&envelope.headers)?;
-        let bytes = envelope.decode_body(limits)?;
-        let Envelope {
-            body: text,
+        Self::from_opened(limits, envelope.into())
+    }
+
+    fn from_opened(limits: &Limits, opened: Opened<'_>) -> Result<Self, DecodeError> {
+        let Opened {
+            body,
+            content_type,
             mut headers,
             properties,
             ..
-        } = envelope;
-        // Large bodies are not kept in two forms at a time.
-        drop(text);
-        // It says how this body came, and is written anew.
-        headers.shift_remove("compression");
-        let body = deserialize(limits, "body", serializer, &bytes)?;
-        drop(bytes);
-        let message = Self::from_body(body, headers, properties)?;
-        Ok(Self {
-            serializer,
-            compression,
-            ..message
-        })
+        } = opened;
+        let serializer = content_serializer(limits, content_type.as_deref())?;
+        let said = headers.extra("compression");
+        let compression = Compression::of(said)?;
+        let encoding = properties.body_encoding.as_deref();
+        let bytes = decode_body(limits, body, encoding, said)?;
+        let body = match serializer {
+            Serializer::Json => json::body_within(limits, &EMBED, &bytes)?,
+            other => Body::of(&EMBED, deserialize(limits, "body", other, &bytes)?),
+        };
+        if headers.extra("compression").is_some() {
+            // It says how this body came, and is written anew.
+            let mut map = headers.into_map();
+            map.shift_remove("compression");
+            headers = Fields::new(&HEADERS, map);
+        }
+        let mut message = Self::from_body(body, headers, properties)?;
+        (message.serializer, message.compression) = (serializer, compression);
+        Ok(message)
     }
 
-    fn from_body(body: Value, headers: Map, properties: Properties) -> Result<Self, DecodeError> {
+    fn from_body(
+        body: Body<'_>,
+        headers: Fields<'_>,
+        properties: Properties,
+    ) -> Result<Self, DecodeError> {
         match body {
-            Value::Object(body) if !headers.contains_key("task") || body.contains_key("args") => {
-                from_protocol_1(body, &headers, properties)
+            Body::Call([args, kwargs, embed]) if headers.has("task") => Ok(Self {
+                headers: Headers::from_fields(headers)?,
+                properties,
+                args: part("args", args)?.unwrap_or_default(),
+                kwargs: part("kwargs", kwargs)?.unwrap_or_default(),
+                embed: match part::<Box<Fields<'_>>>("embed", embed)? {
+                    Some(fields) => Embed::from_fields(*fields)?,
+                    None => Embed::from_map(Map::new())?,
+                },
+                serializer: Serializer::default(),
+                compression: None,
+            }),
+            Body::Other(Value::Object(body))
+                if !headers.has("task") || body.contains_key("args") =>
+            {
+                from_protocol_1(body, headers.into_map(), properties)
             }
-            Value::Array(body) if headers.contains_key("task") => {
-                let headers = Headers::from_map(headers)?;
-                let (args, kwargs, embed) = parse_body(body)?;
-                Ok(Self {
-                    headers,
-                    properties,
-                    args,
-                    kwargs,
-                    embed,
-                    ..Self::default()
+            Body::Other(Value::Array(_)) if headers.has("task") => {
+                Headers::from_fields(headers)?;
+                Err(DecodeError::Field {
+                    object: "body",
+                    field: "list",
+                    expected: CALL,
+                    found: "a list of another length",
                 })
             }
-            other if headers.contains_key("task") => Err(wrong_kind(
-                "message",
-                "body",
-                "[args, kwargs, embed]",
-                Some(&other),
-            )),
+            Body::Other(other) if headers.has("task") => {
+                Err(wrong_kind("message", "body", CALL, kind(&other)))
+            }
             _ => Err(DecodeError::NotATask),
         }
     }
@@ -189,57 +213,65 @@ impl TaskMessage {
     }
 }
 
+/// What a body of protocol 2 is.
+const CALL: &str = "[args, kwargs, embed]";
+
 /// The serializer that the envelope names, if it is accepted.
-fn content_serializer(limits: &Limits, envelope: &Envelope) -> Result<Serializer, DecodeError> {
-    match envelope.content_type.as_deref().unwrap_or_default() {
+fn content_serializer(
+    limits: &Limits,
+    content_type: Option<&str>,
+) -> Result<Serializer, DecodeError> {
+    match content_type.unwrap_or_default() {
         // kombu trusts these, and hands on the text that they are: no task message.
         "" | "application/data" | "application/text" => Err(DecodeError::Field {
             object: "message",
             field: "body",
-            expected: "[args, kwargs, embed]",
+            expected: CALL,
             found: "plain data, by its content-type",
         }),
         content_type => limits.accept.serializer(content_type),
     }
 }
 
-fn parse_body(body: Vec<Value>) -> Result<(Vec<Value>, Map, Embed), DecodeError> {
-    let parts: [Value; 3] = body
-        .try_into()
-        .map_err(|_wrong: Vec<Value>| DecodeError::Field {
-            object: "body",
-            field: "list",
-            expected: "[args, kwargs, embed]",
-            found: "a list of another length",
-        })?;
-    let [args, kwargs, embed] = parts;
-    Ok((
-        part("args", args)?,
-        part("kwargs", kwargs)?,
-        Embed::from_map(part("embed", embed)?)?,
-    ))
+/// A part of the body; null counts as empty, as in Python.
+fn part<'a, T: FromNode<'a>>(
+    field: &'static str,
+    node: Node<'a>,
+) -> Result<Option<T>, DecodeError> {
+    if node.is_null() {
+        return Ok(None);
+    }
+    T::from_node(node)
+        .map(Some)
+        .map_err(|node| wrong_kind("body", field, T::EXPECTED, node.kind()))
 }
 
-/// A part of the body; null counts as empty, as in Python.
-fn part<T: FromJson + Default>(field: &'static str, value: Value) -> Result<T, DecodeError> {
-    if value.is_null() {
-        return Ok(T::default());
-    }
-    T::from_json(value).map_err(|value| wrong_kind("body", field, T::EXPECTED, Some(&value)))
-}
+/// What a body of protocol 1 says beside what later became headers.
+const PROTOCOL_1: Layout = Layout {
+    head: &[
+        "args",
+        "kwargs",
+        "callbacks",
+        "errbacks",
+        "chord",
+        "taskset",
+        "utc",
+    ],
+    ..Layout::named("body")
+};
 
 /// Protocol 1, and the mixed form in which the headers repeat what the body says (they win, as in Celery). Sent again, it
 /// is protocol 2, without what only protocol 1 has. Difference: `taskset`, which is what Celery 3 wrote, is the group here
 /// in either form.
 fn from_protocol_1(
     body: Map,
-    headers: &Map,
+    headers: Map,
     properties: Properties,
 ) -> Result<TaskMessage, DecodeError> {
     if !body.contains_key("task") && !headers.contains_key("task") {
         return Err(DecodeError::NotATask);
     }
-    let mut fields = Fields::new(&Layout::unordered("body"), body);
+    let mut fields = Fields::new(&PROTOCOL_1, body);
     let args: Vec<Value> = fields.optional("args")?.unwrap_or_default();
     let kwargs: Map = fields.optional("kwargs")?.unwrap_or_default();
     let mut embed = Map::new();
@@ -256,7 +288,7 @@ fn from_protocol_1(
     if let Some(taskset) = taskset.filter(|taskset| !taskset.is_null()) {
         merged.insert("group".to_owned(), taskset);
     }
-    merged.extend(headers.clone());
+    merged.extend(headers);
     let mut headers = Headers::from_map(merged)?;
     headers
         .argsrepr

@@ -185,7 +185,7 @@ impl<'a> Reader<'a> {
                 return Err(self.wrong("a key is no string"));
             };
             let value = self.value(depth)?;
-            map.insert(special::kept_key(key), value);
+            map.insert(special::kept_key(key).into_owned(), value);
         }
         Ok(Value::Object(map))
     }

@@ -8,7 +8,7 @@ use serde_json::{Number, Value};
 use crate::{
     Map,
     json::python_float,
-    json_reader::{self, Piece},
+    json_text::{self, Piece},
     special::{self, Key, Special},
     tagged::PythonObject,
 };
@@ -155,7 +155,7 @@ fn inside(literal: &str) -> &str {
 
 /// What is kept as a literal is one: it was looked at.
 fn each_piece(inside: &str, each: impl FnMut(Piece)) {
-    json_reader::pieces(inside, each).unwrap_or_default();
+    json_text::pieces(inside, each).unwrap_or_default();
 }
 
 /// Null, booleans and numbers; the rest is not asked for.

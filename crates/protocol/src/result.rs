@@ -54,6 +54,7 @@ const LAYOUT: Layout = Layout {
     ],
     tail: &["task_id"],
     optional: &["group_id", "parent_id"],
+    inside: &[],
 };
 
 impl TaskMeta {

@@ -9,6 +9,8 @@
 //! Guarantee M4: what a Python worker would pass on, digit for digit, is not destroyed by passing through here.
 //! Counterpart: CPython's `json.decoder` (`parse_constant`, `scanstring`), whose values need no such marks.
 
+use std::borrow::Cow;
+
 use serde_json::{Number, Value};
 
 use crate::Map;
@@ -174,9 +176,10 @@ fn is_literal_inside(text: &str) -> bool {
 }
 
 /// The key under which one of the sender's is kept: one that could be mistaken gets a NUL more.
-pub(crate) fn kept_key(key: String) -> String {
+pub(crate) fn kept_key<'a>(key: impl Into<Cow<'a, str>>) -> Cow<'a, str> {
+    let key = key.into();
     if could_be_mistaken(&key) {
-        return format!("\u{0}{key}");
+        return Cow::Owned(format!("\u{0}{key}"));
     }
     key
 }
@@ -212,6 +215,10 @@ pub(crate) fn key_said(key: &str) -> Key<'_> {
 }
 
 fn could_be_mistaken(key: &str) -> bool {
+    // Nearly every key is told apart by its first byte.
+    if !key.starts_with(['\u{0}', '$']) {
+        return false;
+    }
     let name = key.trim_start_matches('\u{0}');
     name == RAW_VALUE || (name.len() < key.len() && name.starts_with(NAME))
 }
@@ -268,7 +275,7 @@ mod tests {
             RAW_VALUE,
             "\0$serde_json::private::RawValue",
         ] {
-            let kept = kept_key(key.to_owned());
+            let kept = kept_key(key);
             assert_ne!(kept, KEY);
             assert_ne!(kept, RAW_VALUE);
             assert!(

@@ -215,6 +215,22 @@ fn depth(value: &Value) -> usize {
     }
 }
 
+/// The message's text; each of its objects has these keys at its end, no matter whether it has them before.
+fn with_further(message: &Value, names: &[&str], value: &Value) -> String {
+    let Value::Object(map) = message else {
+        return json::to_python_string(message);
+    };
+    let entry = |key: &str, text: String| format!("{}: {text}", json::to_python_string(key));
+    let known = map
+        .iter()
+        .map(|(key, inner)| entry(key, with_further(inner, names, value)));
+    let further = names
+        .iter()
+        .map(|name| entry(name, json::to_python_string(value)));
+    let entries: Vec<String> = known.chain(further).collect();
+    format!("{{{}}}", entries.join(", "))
+}
+
 /// What stands where something else is expected.
 fn odd_json() -> impl Strategy<Value = Value> {
     let known = [
@@ -348,6 +364,42 @@ proptest! {
             }
             Err(error) => prop_assert!(!error.to_string().is_empty()),
         }
+    }
+
+    #[test]
+    fn a_message_is_the_same_straight_from_its_bytes_and_by_way_of_maps(
+        which in any::<prop::sample::Index>(),
+        field in any::<prop::sample::Index>(),
+        value in odd_json(),
+        names in vec(prop::sample::select(vec!["task", "shadow", "priority", "expiration", "x", "y"]), 0..4),
+        values in 1..120_usize,
+    ) {
+        let message = which.get(MESSAGES.as_slice());
+        let mut message = json::parse("message", message.as_bytes()).unwrap();
+        let fields = pointers(&message);
+        *message.pointer_mut(field.get(&fields).as_str()).unwrap() = value.clone();
+        let text = with_further(&message, &names, &value);
+        let accept = Accept::only(&Serializer::ALL);
+        for limits in [Limits::default().accepting(accept), Limits { values, nesting: 4, accept, ..Limits::default() }] {
+            let straight = TaskMessage::decode(&limits, text.as_bytes());
+            let envelope = Envelope::parse_within(&limits, text.as_bytes());
+            let around = envelope.and_then(|envelope| TaskMessage::from_envelope(&limits, envelope));
+            prop_assert_eq!(&straight, &around, "{}", text);
+            // As it is in a map, an object has every key once: the last value, in the first place.
+            let once = json::parse("message", text.as_bytes()).unwrap();
+            if limits.values > 1000 {
+                prop_assert_eq!(straight, TaskMessage::decode(&limits, &json::to_python_vec(&once)), "{}", text);
+            }
+        }
+    }
+
+    #[test]
+    fn what_serde_json_reads_is_read_alike(value in any_json(), pretty in any::<bool>()) {
+        let text = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) };
+        let text = text.unwrap();
+        let theirs = serde_json::from_str::<Value>(&text).unwrap();
+        prop_assert_eq!(json::parse("text", text.as_bytes()), Ok(theirs));
+        prop_assert_eq!(json::parse("text", &json::to_python_vec(&value)), Ok(value));
     }
 
     #[test]

@@ -242,7 +242,7 @@ impl Reader<'_> {
 /// As Python's JSON writes a key that is no string.
 fn key_text(value: Value) -> Result<String, &'static str> {
     match value {
-        Value::String(text) => Ok(special::kept_key(text)),
+        Value::String(text) => Ok(special::kept_key(text).into_owned()),
         Value::Array(_) => Err("a key is a list or a map"),
         Value::Object(_) if special::token(&value).is_none() => Err("a key is no text"),
         other => Ok(json::to_python_string(&other)),
