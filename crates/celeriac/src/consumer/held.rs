@@ -46,6 +46,8 @@ struct Totals {
 struct Claim {
     /// Ends the run; `None` while the message waits for its time.
     taken_over: Option<CancellationToken>,
+    /// It was handed over to be acknowledged, which is seen to whatever becomes of whoever held it.
+    is_gathered: bool,
     /// The broker may have settled it already: that it is gone there is no sign of another worker.
     is_settling: bool,
     /// When it was last known to be ours.
@@ -122,6 +124,7 @@ impl Held {
         let taken_over = CancellationToken::new();
         let claim = Claim {
             taken_over: Some(taken_over.clone()),
+            is_gathered: false,
             is_settling: false,
             confirmed: Instant::now(),
         };
@@ -186,10 +189,13 @@ impl Held {
         self.claims().contains_key(delivery.tag())
     }
 
-    /// Holds a message no longer, without settling it: it comes back after the visibility timeout.
+    /// Holds a message no longer, without settling it: it comes back after the visibility timeout. One whose
+    /// acknowledgement is on its way is held until that has its answer.
     pub(crate) fn let_go(&self, tag: Option<&str>) {
-        if let Some(tag) = tag {
-            self.claims().remove(tag);
+        let Some(tag) = tag else { return };
+        let mut claims = self.claims();
+        if claims.get(tag).is_some_and(|claim| !claim.is_gathered) {
+            claims.remove(tag);
             self.totals.left.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -203,6 +209,9 @@ impl Held {
 
     /// Settles: the message is done. What comes together goes to the broker together.
     pub(crate) fn ack(&self, delivery: Delivery) -> Receipt {
+        if let Some(claim) = self.claims().get_mut(delivery.tag()) {
+            claim.is_gathered = true;
+        }
         self.acks.put(delivery)
     }
 
@@ -376,20 +385,4 @@ impl Held {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_claim_that_we_settle_ourselves_is_not_taken_for_lost() {
-        for (is_settling, is_cancelled) in [(false, true), (true, false)] {
-            let claim = Claim {
-                taken_over: Some(CancellationToken::new()),
-                is_settling,
-                confirmed: Instant::now(),
-            };
-            claim.end();
-            let taken_over = claim.taken_over.expect("it runs");
-            assert_eq!(taken_over.is_cancelled(), is_cancelled);
-        }
-    }
-}
+mod tests;
