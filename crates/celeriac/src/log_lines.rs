@@ -177,6 +177,12 @@ impl Subject {
     }
 }
 
+/// A panic of ours that is no single task's.
+pub(crate) fn internal_error(place: &str, text: &str) {
+    let text = printable(text, REASON_MAX);
+    error!("INTERNAL ERROR {place}: {text}");
+}
+
 /// Text from elsewhere, such as it may stand in a line.
 pub(crate) fn shown(text: &str) -> String {
     printable(text, SHOWN_MAX)

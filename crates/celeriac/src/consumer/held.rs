@@ -4,17 +4,22 @@
 //! cancelled here, and settled no more. Settling goes on until the broker has answered: until then the
 //! message is held, and renewed.
 
+use std::any::Any;
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 
 use super::acks::{Acks, Receipt};
 use super::neighbours;
 use crate::app::App;
 use crate::backoff::{Backoff, Patience};
+use crate::executor::panic_text;
+use crate::log_lines;
 use crate::transport::{Delivery, Error, QueueEnd, Unsettled};
 
 /// Claims renewed in one go: their names are written out for it, and there may be a hundred thousand.
@@ -218,7 +223,16 @@ impl Held {
     /// Acknowledges whatever has gathered, one batch after the other, until told to end: when nobody waits any more.
     pub(crate) async fn acknowledge(self, end: CancellationToken) {
         while let Some((deliveries, waiting)) = self.acks.next(&end).await {
-            let lost = self.settle(deliveries, &Settlement::Ack).await.1;
+            let tags: Vec<Arc<str>> = deliveries.iter().map(Delivery::shared_tag).collect();
+            let settling = AssertUnwindSafe(self.settle(deliveries, &Settlement::Ack));
+            // A panic of ours must not cost the acknowledgements of all that comes after it.
+            let lost = match settling.catch_unwind().await {
+                Ok((_, lost)) => lost,
+                Err(panic) => {
+                    self.abandon(&tags, &*panic);
+                    tags
+                }
+            };
             waiting.answer(&lost);
         }
     }
@@ -240,6 +254,19 @@ impl Held {
     async fn ask_for(&self, tag: &str) -> Result<(), Error> {
         neighbours::beat(&self.app, self).await?;
         self.renew_these(&[tag.to_owned()]).await
+    }
+
+    /// Whether the broker has forgotten these is not known. Their runs end, as what it has not will come again.
+    fn abandon(&self, tags: &[Arc<str>], panic: &(dyn Any + Send)) {
+        log_lines::internal_error(
+            "in an acknowledgement, so its message(s) may run again",
+            &panic_text(panic),
+        );
+        let mut claims = self.claims();
+        for claim in tags.iter().filter_map(|tag| claims.remove(tag)) {
+            claim.cancel();
+            self.totals.left.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     async fn renew_these(&self, tags: &[String]) -> Result<(), Error> {

@@ -1,4 +1,4 @@
-//! Tests of what is held while it is settled.
+//! Tests of what is held while it is settled, and of panics of ours meanwhile.
 
 use super::*;
 use crate::app::Settings;
@@ -53,4 +53,27 @@ async fn what_is_to_be_acknowledged_is_not_let_go_before() {
     // It is gone, and nobody's any more: to let go of it is nothing.
     held.let_go(Some(&tags[0]));
     assert_eq!(held.totals(), (0, 1));
+}
+
+/// The client of Redis panics on a runtime that has neither sockets nor timers.
+#[test]
+fn a_panic_of_ours_is_an_answer_and_the_next_batch_is_seen_to() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let held = held("redis://127.0.0.1:1/0");
+    let acknowledged = async {
+        let end = CancellationToken::new();
+        let callers = async {
+            for tag in ["one", "two"] {
+                let delivery = Delivery::new(tag, "celery", b"{}".to_vec());
+                let run = held.hold(&delivery);
+                assert!(!held.ack(delivery).confirmed().await, "{tag}");
+                assert!(run.is_cancelled(), "it may come again");
+                assert!(!held.claims().contains_key(tag), "nobody renews it");
+            }
+            end.cancel();
+        };
+        tokio::join!(held.clone().acknowledge(end.clone()), callers);
+    };
+    runtime.expect("it needs nothing").block_on(acknowledged);
+    assert_eq!(held.totals(), (0, 2));
 }
