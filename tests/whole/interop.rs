@@ -127,12 +127,12 @@ async fn a_signatures_own_options_travel() {
 async fn pythons_calls_run_here_and_get_returns_or_raises() {
     let redis = PrivateRedis::start().await;
     let directory = TempDir::new().expect("a directory");
-    let mut worker = Process::start(
+    let _worker = Process::ready(
         directory.path(),
         "worker",
         test_worker(&redis.url(0), &redis.url(1)).current_dir(directory.path()),
-    );
-    worker.says(" ready.").await;
+    )
+    .await;
     let output = python()
         .args(["-m", "pytest", "-q", "-p", "no:cacheprovider", "calls.py"])
         .env("CELERY_BROKER_URL", redis.url(0))
@@ -150,12 +150,12 @@ async fn pythons_calls_run_here_and_get_returns_or_raises() {
 async fn our_calls_run_in_a_python_worker_without_a_warning() {
     let redis = PrivateRedis::start().await;
     let directory = TempDir::new().expect("a directory");
-    let mut worker = Process::start(
+    let worker = Process::ready(
         directory.path(),
         "python",
         &mut python_worker(&redis.url(0), &redis.url(1)),
-    );
-    worker.says(" ready.").await;
+    )
+    .await;
     let app = client(&redis);
     let by_macro = process_file_task::new("data/split_1.csv".to_owned())
         .delay(&app)
