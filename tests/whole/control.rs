@@ -170,6 +170,20 @@ async fn every_other_answer_has_the_form_of_pythons() {
 }
 
 #[tokio::test]
+async fn the_prefetch_count_is_shown_as_pythons_is() {
+    let fleet = Fleet::new("").await;
+    let directory = TempDir::new().expect("a directory");
+    let arguments = ["--prefetch-multiplier=3", "--disable-prefetch"];
+    let _ours = worker(&fleet, &directory, "ours", &arguments).await;
+    let mut command = python_worker(&fleet.redis.url(0), &fleet.redis.url(1));
+    let command = command.args(["-n", "theirs@host"]).args(arguments);
+    let _theirs = Process::ready(directory.path(), "theirs", command).await;
+    let [ours, theirs] = ask_both(&fleet, &["stats"]).await.remove(0);
+    assert_eq!(ours["prefetch_count"], theirs["prefetch_count"]);
+    assert_eq!(ours["prefetch_count"], json!(6), "{ours}");
+}
+
+#[tokio::test]
 async fn celerys_command_line_finds_our_worker() {
     let fleet = Fleet::new("").await;
     let directory = TempDir::new().expect("a directory");
