@@ -105,12 +105,13 @@ impl App {
         kwargs: Map<String, Value>,
         options: SendOptions,
     ) -> Result<AsyncResult, SendError> {
-        if Context::current().is_some_and(|parent| parent.is_cancelled()) {
-            return Err(SendError::Broker {
-                task: name.to_owned(),
-                url: self.broker_url().to_owned(),
-                source: Error::GivenUp,
-            });
+        let unsent = |source| SendError::Broker {
+            task: name.to_owned(),
+            url: self.broker_url().to_owned(),
+            source,
+        };
+        if let Some(parent) = Context::current() {
+            parent.goes_on().map_err(unsent)?;
         }
         let options = self.with_those_of_the_task(name, options);
         let queue = self.queue(options.queue.as_deref());
@@ -126,11 +127,7 @@ impl App {
             })?;
         }
         let published = self.publish_with_retries(&message, &queue).await;
-        published.map_err(|source| SendError::Broker {
-            task: name.to_owned(),
-            url: self.broker_url().to_owned(),
-            source,
-        })?;
+        published.map_err(unsent)?;
         if let Some(parent) = Context::current() {
             parent.add_child(id.clone());
         }
