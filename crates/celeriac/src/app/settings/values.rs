@@ -20,7 +20,7 @@ use super::kinds::{
     Seconds, SecondsOrNever, SecondsOrUnset, SecondsOrZero, SentinelLogin, Text, Tries, shown,
 };
 use super::mask::{mask_broker_url, mask_url};
-use super::serializers::{AcceptedContent, CompressionName, SerializerName};
+use super::serializers::{AcceptedContent, AcceptedContentOrNone, CompressionName, SerializerName};
 use crate::handler::RateLimit;
 
 /// One line of the catalogue.
@@ -170,6 +170,10 @@ settings! {
         result_failure_expires: Option<Duration> as SecondsOrUnset = None;
         /// The serializer of results: "json", "msgpack" or "yaml"; the same for all clients and workers.
         result_serializer: Serializer as SerializerName = Serializer::Json;
+        /// The serializers of results that are read; "none": as accept_content says.
+        ///
+        /// Where result_serializer is none of them, results are stored and not read, as in Celery.
+        result_accept_content: Option<Accept> as AcceptedContentOrNone = None;
         /// How results are compressed: "gzip", "bzip2", "zstd", "brotli", or "none".
         ///
         /// A result says itself how it was compressed; Python before Celery 5.7 cannot read one that was.
