@@ -20,6 +20,7 @@ use super::kinds::{
     Seconds, SecondsOrNever, SecondsOrUnset, SecondsOrZero, SentinelLogin, Text, Tries, shown,
 };
 use super::mask::{mask_broker_url, mask_url};
+use super::routes::{Routes, TaskRoutes};
 use super::serializers::{AcceptedContent, AcceptedContentOrNone, CompressionName, SerializerName};
 use crate::handler::RateLimit;
 
@@ -128,6 +129,10 @@ settings! {
         broker_connection_max_retries: Option<u32> as Tries = Some(100);
         /// The queue of tasks that name none.
         task_default_queue: String as Name = "celery".to_owned();
+        /// The queues of tasks where neither the call nor the task names one: { "feed.*" = "feeds", "proj.add" = "sums" }.
+        ///
+        /// A name in full comes first, then the patterns in their order; of a list of such tables, the first that fits.
+        task_routes: TaskRoutes as Routes = TaskRoutes::default();
         /// The priority of messages that name none; on Redis, a lower number goes first.
         task_default_priority: Option<u8> as Priority = None;
         /// Whether a message is acknowledged after its task has run, not before.
