@@ -14,6 +14,7 @@ use std::time::Duration;
 use celeriac_protocol::{Accept, Compression, Limits, Serializer};
 use toml::Value;
 
+use super::annotations::{Annotations, TaskAnnotations};
 use super::kinds::{
     BackendUrl, BrokerUrl, Concurrency, Count, CountOrNone, FanoutPrefix, FileOrNone, Flag,
     FlagOrNone, Kind, Name, OptionalName, Priority, PrioritySteps, QueueOrder, RateLimitOrNone,
@@ -133,6 +134,10 @@ settings! {
         ///
         /// A name in full comes first, then the patterns in their order; of a list of such tables, the first that fits.
         task_routes: TaskRoutes as Routes = TaskRoutes::default();
+        /// Options of tasks, whatever they say themselves: { "proj.add" = { rate_limit = "10/s" }, "*" = { acks_late = true } }.
+        ///
+        /// "*" stands for all tasks, and wins over a name; of a list of such tables, the first that has the name counts.
+        task_annotations: TaskAnnotations as Annotations = TaskAnnotations::default();
         /// The priority of messages that name none; on Redis, a lower number goes first.
         task_default_priority: Option<u8> as Priority = None;
         /// Whether a message is acknowledged after its task has run, not before.
