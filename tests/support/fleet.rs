@@ -61,18 +61,14 @@ impl Fleet {
 
     /// One of our workers, ready.
     pub async fn worker(&self, name: &str) -> Process {
-        let mut worker = self.start(name);
-        worker.says(" ready.").await;
-        worker
+        Process::ready(self.directory.path(), name, &mut self.command(name)).await
     }
 
     /// One of Python's, ready.
     pub async fn python(&self, name: &str, visibility_timeout_secs: u32) -> Process {
         let mut command = python_worker(&self.redis.url(0), &self.redis.url(1));
         command.env("VISIBILITY_TIMEOUT", visibility_timeout_secs.to_string());
-        let mut worker = self.launch(name, &mut command);
-        worker.says(" ready.").await;
-        worker
+        Process::ready(self.directory.path(), name, &mut command).await
     }
 
     /// Starts what is not one of our workers as they are, with its output beside theirs.

@@ -41,6 +41,16 @@ impl Process {
         Self { child, log }
     }
 
+    /// Starts a worker, of either language, and returns when it is ready.
+    ///
+    /// # Panics
+    /// It is not ready within [`PATIENCE`].
+    pub async fn ready(directory: &Path, name: &str, command: &mut Command) -> Self {
+        let mut worker = Self::start(directory, name, command);
+        worker.says(" ready.").await;
+        worker
+    }
+
     /// The process id.
     pub fn id(&self) -> u32 {
         self.child.id()

@@ -51,11 +51,21 @@ pub struct Seen {
     pub left: (usize, usize),
 }
 
+/// JSON as TOML, on one line.
+fn toml(value: &Value) -> String {
+    let Value::Object(map) = value else {
+        return value.to_string();
+    };
+    let fields = map.iter();
+    let fields = fields.map(|(name, value)| format!("{name:?} = {}", toml(value)));
+    format!("{{{}}}", fields.collect::<Vec<_>>().join(", "))
+}
+
 impl Side {
     /// Our worker with the tasks of `tests/worker/options.rs`.
     pub async fn ours(told: &Told) -> Self {
         let settings = told.settings.iter();
-        let settings = settings.map(|(name, value)| format!("{name} = {value}\n"));
+        let settings = settings.map(|(name, value)| format!("{name} = {}\n", toml(value)));
         let fleet = Fleet::new(&settings.collect::<String>()).await;
         let mut command = fleet.command("ours");
         command.args(&told.flags);

@@ -69,9 +69,7 @@ impl World {
         let options = json!({"master_name": MASTER}).to_string();
         command.env("BROKER_OPTIONS", &options);
         command.env("BACKEND_OPTIONS", &options);
-        let mut worker = Process::start(self.directory.path(), "python", &mut command);
-        worker.says(" ready.").await;
-        worker
+        Process::ready(self.directory.path(), "python", &mut command).await
     }
 
     async fn send(&self, task: &str, args: Vec<serde_json::Value>) -> AsyncResult {

@@ -37,13 +37,12 @@ async fn worker(fleet: &Fleet, directory: &TempDir, name: &str, arguments: &[&st
     command
         .args(["-n", &format!("{name}@host")])
         .args(arguments);
-    let mut worker = Process::start(
+    Process::ready(
         directory.path(),
         name,
         command.current_dir(directory.path()),
-    );
-    worker.says(" ready.").await;
-    worker
+    )
+    .await
 }
 
 /// A list's first entry, objects by their keys, all else by its type.
@@ -66,8 +65,7 @@ async fn both(fleet: &Fleet, directory: &TempDir) -> [Process; 2] {
     let ours = worker(fleet, directory, "ours", &["-Q", "ours"]).await;
     let mut command = python_worker(&fleet.redis.url(0), &fleet.redis.url(1));
     let command = command.args(["-Q", "theirs", "-n", "theirs@host"]);
-    let mut python = Process::start(directory.path(), "theirs", command);
-    python.says(" ready.").await;
+    let python = Process::ready(directory.path(), "theirs", command).await;
     [ours, python]
 }
 
@@ -169,6 +167,20 @@ async fn every_other_answer_has_the_form_of_pythons() {
             assert_eq!(ours, theirs, "{method}");
         }
     }
+}
+
+#[tokio::test]
+async fn the_prefetch_count_is_shown_as_pythons_is() {
+    let fleet = Fleet::new("").await;
+    let directory = TempDir::new().expect("a directory");
+    let arguments = ["--prefetch-multiplier=3", "--disable-prefetch"];
+    let _ours = worker(&fleet, &directory, "ours", &arguments).await;
+    let mut command = python_worker(&fleet.redis.url(0), &fleet.redis.url(1));
+    let command = command.args(["-n", "theirs@host"]).args(arguments);
+    let _theirs = Process::ready(directory.path(), "theirs", command).await;
+    let [ours, theirs] = ask_both(&fleet, &["stats"]).await.remove(0);
+    assert_eq!(ours["prefetch_count"], theirs["prefetch_count"]);
+    assert_eq!(ours["prefetch_count"], json!(6), "{ours}");
 }
 
 #[tokio::test]
@@ -514,12 +526,12 @@ async fn a_connection_that_falls_silent_is_replaced() {
     let url = |database: u8| format!("redis://127.0.0.1:{}/{database}", proxy.port());
     let directory = TempDir::new().expect("a directory");
     let mut command = test_worker(&url(0), &url(1));
-    let mut worker = Process::start(
+    let _worker = Process::ready(
         directory.path(),
         "worker",
         command.current_dir(directory.path()),
-    );
-    worker.says(" ready.").await;
+    )
+    .await;
     let mut client = Client::bind(&fleet).await;
     assert_eq!(client.publish(b"{}").await, 1);
     proxy.freeze();

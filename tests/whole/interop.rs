@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use celeriac::protocol::envelope::Envelope;
 use celeriac::protocol::state::State;
-use celeriac::{App, Delay, SendOptions, Settings};
+use celeriac::{App, Delay, SendOptions, Settings, settings};
 use celeriac_tests::eventually::eventually;
 use celeriac_tests::process::{PATIENCE, Process};
 use celeriac_tests::programs::{python, python_worker, test_worker};
@@ -97,6 +97,92 @@ async fn delay_writes_what_pythons_delay_writes() {
     assert_eq!(bindings(&redis).await, their_bindings);
 }
 
+/// Which tasks lie in these queues.
+async fn routed(redis: &PrivateRedis, queues: &[&str]) -> Vec<Vec<String>> {
+    let mut connection = redis.connect().await;
+    let mut found = Vec::new();
+    for queue in queues {
+        let taken = redis::cmd("LPOP").arg(queue).arg(100).to_owned();
+        let taken: Option<Vec<Vec<u8>>> = taken
+            .query_async(&mut connection)
+            .await
+            .expect("redis runs");
+        let names = taken.unwrap_or_default().into_iter().map(|raw| {
+            let envelope = Envelope::parse(&raw).expect("an envelope");
+            envelope.headers["task"]
+                .as_str()
+                .expect("a name")
+                .to_owned()
+        });
+        found.push(names.collect());
+    }
+    found
+}
+
+#[tokio::test]
+async fn task_routes_lead_where_pythons_lead() {
+    let redis = PrivateRedis::start().await;
+    let queues = ["sums", "feeds", "others", "named", "celery"];
+    let names = [
+        "proj.add",
+        "proj.adder",
+        "feed.a",
+        "feeds",
+        "web.feed.b",
+        "web",
+        "feed.[x]",
+    ];
+    let code = format!(
+        "from proj import app\n\
+         app.conf.task_routes = [{{'proj.add': 'sums', '*.feed.*': {{'queue': 'others'}}, 'feed.?*': 'feeds'}}, {{'we?*': 'others'}}]\n\
+         [app.send_task(name) for name in {names:?}]\n\
+         app.send_task('proj.add', queue='named')"
+    );
+    let sent = python()
+        .args(["-c", &code])
+        .env("CELERY_BROKER_URL", redis.url(0))
+        .env("CELERY_RESULT_BACKEND", redis.url(1))
+        .status();
+    assert!(sent.expect("python runs").success());
+    let theirs = routed(&redis, &queues).await;
+
+    let directory = TempDir::new().expect("a directory");
+    let file = directory.path().join("celeriac.toml");
+    let routes = r#"
+[[task_routes]]
+"proj.add" = "sums"
+"*.feed.*" = {queue = "others"}
+"feed.?*" = "feeds"
+[[task_routes]]
+"we?*" = "others"
+"#;
+    std::fs::write(&file, routes).expect("a file");
+    let sources = settings::Sources {
+        broker_url: Some(redis.url(0)),
+        config: Some(file),
+        ..settings::Sources::default()
+    };
+    let loaded = Settings::load(&sources).expect("the routes are right");
+    let app = App::builder("proj", loaded.settings)
+        .build()
+        .expect("a URL");
+    let send = async |name: &str, queue: Option<&str>| {
+        let options = SendOptions {
+            queue: queue.map(str::to_owned),
+            ..SendOptions::default()
+        };
+        let sent = app.send_task(name, Vec::new(), Map::new(), options).await;
+        sent.expect("redis runs");
+    };
+    for name in names {
+        send(name, None).await;
+    }
+    send("proj.add", Some("named")).await;
+    assert_eq!(routed(&redis, &queues).await, theirs);
+    assert_eq!(theirs[0], ["proj.add"]);
+    assert_eq!(theirs[4].len(), 2, "{theirs:?}");
+}
+
 #[tokio::test]
 async fn a_signatures_own_options_travel() {
     let redis = PrivateRedis::start().await;
@@ -127,12 +213,12 @@ async fn a_signatures_own_options_travel() {
 async fn pythons_calls_run_here_and_get_returns_or_raises() {
     let redis = PrivateRedis::start().await;
     let directory = TempDir::new().expect("a directory");
-    let mut worker = Process::start(
+    let _worker = Process::ready(
         directory.path(),
         "worker",
         test_worker(&redis.url(0), &redis.url(1)).current_dir(directory.path()),
-    );
-    worker.says(" ready.").await;
+    )
+    .await;
     let output = python()
         .args(["-m", "pytest", "-q", "-p", "no:cacheprovider", "calls.py"])
         .env("CELERY_BROKER_URL", redis.url(0))
@@ -150,12 +236,12 @@ async fn pythons_calls_run_here_and_get_returns_or_raises() {
 async fn our_calls_run_in_a_python_worker_without_a_warning() {
     let redis = PrivateRedis::start().await;
     let directory = TempDir::new().expect("a directory");
-    let mut worker = Process::start(
+    let worker = Process::ready(
         directory.path(),
         "python",
         &mut python_worker(&redis.url(0), &redis.url(1)),
-    );
-    worker.says(" ready.").await;
+    )
+    .await;
     let app = client(&redis);
     let by_macro = process_file_task::new("data/split_1.csv".to_owned())
         .delay(&app)

@@ -58,9 +58,7 @@ impl World {
         });
         let mut command = test_worker(&broker, &backend);
         command.current_dir(self.directory.path());
-        let mut worker = Process::start(self.directory.path(), "worker", &mut command);
-        worker.says(" ready.").await;
-        worker
+        Process::ready(self.directory.path(), "worker", &mut command).await
     }
 
     /// Asks the broker's database as the default user, who may everything.

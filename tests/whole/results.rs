@@ -48,8 +48,7 @@ impl World {
                 command.env("RESULTS", results.to_string());
             }
         }
-        let mut worker = Process::start(directory.path(), "worker", &mut command);
-        worker.says(" ready.").await;
+        let worker = Process::ready(directory.path(), "worker", &mut command).await;
         Self {
             redis,
             directory,
@@ -325,8 +324,7 @@ async fn a_message_is_kept_until_its_result_is_stored() {
     let directory = TempDir::new().expect("a directory");
     let mut command = test_worker(&broker.url(0), &backend.url(0));
     command.current_dir(directory.path());
-    let mut worker = Process::start(directory.path(), "worker", &mut command);
-    worker.says(" ready.").await;
+    let mut worker = Process::ready(directory.path(), "worker", &mut command).await;
     let settings = Settings {
         broker_url: broker.url(0),
         result_backend: Some(backend.url(0)),

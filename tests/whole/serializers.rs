@@ -20,12 +20,12 @@ async fn python_sends_in_every_serializer_what_json_has_no_word_for() {
         "accept_content = [\"json\", \"application/x-msgpack\", \"yaml\"]\n",
     )
     .expect("a file");
-    let mut worker = Process::start(
+    let _worker = Process::ready(
         directory.path(),
         "worker",
         test_worker(&redis.url(0), &redis.url(1)).current_dir(directory.path()),
-    );
-    worker.says(" ready.").await;
+    )
+    .await;
     let output = python()
         .args([
             "-m",
@@ -64,12 +64,12 @@ fn client(redis: &PrivateRedis, serializer: Serializer, compression: Option<Comp
 async fn a_python_worker_runs_what_is_sent_in_any_serializer() {
     let redis = PrivateRedis::start().await;
     let directory = TempDir::new().expect("a directory");
-    let mut worker = Process::start(
+    let worker = Process::ready(
         directory.path(),
         "python",
         &mut python_worker(&redis.url(0), &redis.url(1)),
-    );
-    worker.says(" ready.").await;
+    )
+    .await;
     let bytes = PythonObject::Bytes(vec![0xff, 0].into()).to_value();
     let value = json!([1, -2.5, "größe \u{1f600}", null, true, {"k": [[]]}, "yes", bytes]);
     let mut sent = Vec::new();

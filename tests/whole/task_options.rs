@@ -62,6 +62,27 @@ async fn results_and_states() {
 }
 
 #[tokio::test]
+async fn annotations_win_over_the_tasks() {
+    let annotations = json!({
+        "options.plain": {"track_started": true},
+        "options.tracked": {"track_started": false},
+        "options.ignored": {"store_errors_even_if_ignored": false},
+        "*": {"store_errors_even_if_ignored": true},
+    });
+    let settings = json!({"task_annotations": annotations});
+    let sides = Sides::told(&told(&settings, &[])).await;
+    let seen = sides.agree("plain", json!([]), options(), DONE).await;
+    assert_eq!(states(&seen), ["STARTED", "SUCCESS"]);
+    let seen = sides.agree("tracked", json!([]), options(), DONE).await;
+    assert_eq!(states(&seen), ["SUCCESS"]);
+    // As it is in Celery, that of all tasks wins over that of the name.
+    let seen = sides
+        .agree("ignored", json!(["KeyError"]), options(), RAISED)
+        .await;
+    assert_eq!(states(&seen), ["FAILURE"]);
+}
+
+#[tokio::test]
 async fn results_that_nobody_wants() {
     let sides = Sides::told(&Told::default()).await;
     let ignored = |ignored: bool| SendOptions {

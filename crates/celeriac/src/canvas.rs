@@ -172,7 +172,7 @@ fn call(app: &App, parent: &TaskMessage, signature: &Signature, place: Place<'_>
     }
     FollowUp {
         message,
-        queue: app.queue(options.text("queue").as_deref()),
+        queue: app.queue(&signature.task, options.text("queue").as_deref()),
         group,
     }
 }

@@ -218,6 +218,14 @@ impl Context {
         self.inner.end.is_cancelled()
     }
 
+    /// What a run does beyond its end, in the store or at the broker, nobody asked for.
+    pub(crate) fn goes_on(&self) -> Result<(), Error> {
+        match self.is_cancelled() {
+            true => Err(Error::GivenUp),
+            false => Ok(()),
+        }
+    }
+
     /// Ends the run.
     pub(crate) fn end(&self) -> &CancellationToken {
         &self.inner.end
@@ -243,12 +251,10 @@ impl Context {
     /// # Errors
     /// The backend is away; the task may go on. [`Error::GivenUp`]: the run is over, as far as anybody else knows.
     pub async fn update_state(&self, state: &str, meta: Value) -> Result<(), Error> {
-        if self.is_cancelled() {
-            return Err(Error::GivenUp);
-        }
+        self.goes_on()?;
         let mut document = self.author().document(State::from(state), meta);
         let sent = self.children().clone();
-        document.children = sent.iter().map(|id| json!([[id, null], null])).collect();
+        document.children = sent.iter().map(|id| child(id)).collect();
         self.inner.app.backend().store(&document).await
     }
 
@@ -321,6 +327,11 @@ impl Context {
     fn children(&self) -> MutexGuard<'_, Vec<String>> {
         lock(&self.inner.children)
     }
+}
+
+/// A task among the children of another one, as in a result: `[[id, parent], null]`.
+pub(crate) fn child(id: &str) -> Value {
+    json!([[id, null], null])
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

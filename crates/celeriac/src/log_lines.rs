@@ -183,6 +183,12 @@ impl<'a> Subject<'a> {
     }
 }
 
+/// A panic of ours that is no single task's.
+pub(crate) fn internal_error(place: &str, text: &str) {
+    let text = printable(text, REASON_MAX);
+    error!("INTERNAL ERROR {place}: {text}");
+}
+
 /// Text from elsewhere, such as it may stand in a line.
 pub(crate) fn shown(text: &str) -> Cow<'_, str> {
     printable(text, SHOWN_MAX)

@@ -315,6 +315,7 @@ impl Worker {
             hostname: self.options.hostname.clone(),
             queues: self.options.queues.clone(),
             concurrency: self.options.concurrency,
+            // As Celery shows it: 0 for no limit, and `worker_disable_prefetch` changes nothing.
             prefetch: settings.worker_prefetch_multiplier * self.options.concurrency.max(1),
             shutdown: shutdown.clone(),
             events: events.clone(),

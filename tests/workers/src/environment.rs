@@ -9,7 +9,7 @@ use std::process::Command;
 ///
 /// # Errors
 /// The program cannot be started again.
-pub fn with_celerys_names(variables: &[(&str, &str)]) -> std::io::Result<()> {
+pub(crate) fn with_celerys_names(variables: &[(&str, &str)]) -> std::io::Result<()> {
     let mut command = Command::new(env::current_exe()?);
     command.args(env::args_os().skip(1));
     let mut is_needed = false;

@@ -1,7 +1,8 @@
-//! What the harnesses' workers share: the harness's environment, and where tasks leave their traces.
+//! What the harnesses' workers share: how they start, and where tasks leave their traces.
 
 mod environment;
+mod harness;
 mod sink;
 
-pub use environment::with_celerys_names;
+pub use harness::Harness;
 pub use sink::Sink;

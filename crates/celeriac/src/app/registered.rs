@@ -11,7 +11,7 @@ use crate::handler::{Handler, TaskOptions};
 /// See the module's text.
 pub(crate) struct Registered {
     pub(crate) handler: Arc<dyn Handler>,
-    /// What the task says about itself.
+    /// What the task says about itself, and `task_annotations` about it.
     pub(crate) options: TaskOptions,
     /// That, and the settings where it says nothing.
     pub(crate) effective: Effective,
@@ -19,7 +19,9 @@ pub(crate) struct Registered {
 
 impl Registered {
     pub(super) fn new(handler: Arc<dyn Handler>, settings: &Settings) -> Self {
-        let options = handler.options();
+        let mut options = handler.options();
+        let annotations = &settings.task_annotations;
+        annotations.annotate(handler.name(), &mut options);
         Self {
             effective: Effective::new(&options, settings),
             options,

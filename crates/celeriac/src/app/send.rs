@@ -32,7 +32,7 @@ const PUBLISH_RETRIES: [Duration; 3] = [
 pub struct SendOptions {
     /// The id; a random one otherwise.
     pub task_id: Option<String>,
-    /// The queue; `task_default_queue` otherwise.
+    /// The queue; that of the task, of `task_routes`, or `task_default_queue` otherwise.
     pub queue: Option<String>,
     /// Do not run before this much time has passed; wins over `eta`.
     pub countdown: Option<Duration>,
@@ -105,15 +105,16 @@ impl App {
         kwargs: Map<String, Value>,
         options: SendOptions,
     ) -> Result<AsyncResult, SendError> {
-        if Context::current().is_some_and(|parent| parent.is_cancelled()) {
-            return Err(SendError::Broker {
-                task: name.to_owned(),
-                url: self.broker_url().to_owned(),
-                source: Error::GivenUp,
-            });
+        let unsent = |source| SendError::Broker {
+            task: name.to_owned(),
+            url: self.broker_url().to_owned(),
+            source,
+        };
+        if let Some(parent) = Context::current() {
+            parent.goes_on().map_err(unsent)?;
         }
         let options = self.with_those_of_the_task(name, options);
-        let queue = self.queue(options.queue.as_deref());
+        let queue = self.queue(name, options.queue.as_deref());
         let message = self.compose(name, args, kwargs, options);
         let id = message.headers.id.clone();
         let is_ignored = message.headers.ignore_result == Some(true);
@@ -126,11 +127,7 @@ impl App {
             })?;
         }
         let published = self.publish_with_retries(&message, &queue).await;
-        published.map_err(|source| SendError::Broker {
-            task: name.to_owned(),
-            url: self.broker_url().to_owned(),
-            source,
-        })?;
+        published.map_err(unsent)?;
         if let Some(parent) = Context::current() {
             parent.add_child(id.clone());
         }
@@ -233,9 +230,12 @@ impl App {
         Ok(())
     }
 
-    pub(crate) fn queue(&self, named: Option<&str>) -> String {
+    /// Where a task is sent: as it is named, else as `task_routes` says.
+    pub(crate) fn queue(&self, task: &str, named: Option<&str>) -> String {
+        let settings = self.settings();
         named
-            .unwrap_or(&self.settings().task_default_queue)
+            .or_else(|| settings.task_routes.queue(task))
+            .unwrap_or(&settings.task_default_queue)
             .to_owned()
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use celeriac_protocol::result::TaskMeta;
 use celeriac_protocol::state::State;
-use celeriac_protocol::{Compression, Serializer};
+use celeriac_protocol::{Accept, Compression, Serializer};
 use futures_util::future::join_all;
 use redis::aio::MultiplexedConnection;
 use serde_json::{Value, json};
@@ -180,6 +180,7 @@ async fn in_every_serializer_and_compression_it_is_the_same() {
         for compression in [None, Some(Compression::Zlib), Some(Compression::Zstd)] {
             let adjust = |settings: &mut Settings| {
                 settings.result_serializer = serializer;
+                settings.result_accept_content = Some(Accept::only(&[serializer]));
                 settings.result_compression = compression;
             };
             for world in each(adjust).await {
@@ -202,7 +203,11 @@ async fn in_every_serializer_and_compression_it_is_the_same() {
 
 #[tokio::test]
 async fn what_cannot_be_written_is_a_failure() {
-    for world in each(|settings| settings.result_serializer = Serializer::Msgpack).await {
+    let adjust = |settings: &mut Settings| {
+        settings.result_serializer = Serializer::Msgpack;
+        settings.accept_content = Accept::only(&Serializer::ALL);
+    };
+    for world in each(adjust).await {
         let date = r#"{"__type__": "date", "__value__": "2026-11-23"}"#;
         let date = celeriac_protocol::json::parse("a date", date.as_bytes()).unwrap();
         world.store("a", State::Success, date).await;
@@ -215,6 +220,37 @@ async fn what_cannot_be_written_is_a_failure() {
                 "EncodeError('msgpack cannot write datetime.date(2026, 11, 23)')"
             )
         );
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_accepted_is_stored_and_not_read() {
+    let settings: [fn(&mut Settings); 2] = [
+        |_| {},
+        |settings| {
+            settings.accept_content = Accept::only(&Serializer::ALL);
+            settings.result_accept_content = Some(Accept::JSON);
+        },
+    ];
+    for accept in settings {
+        let adjust = |settings: &mut Settings| {
+            settings.result_serializer = Serializer::Msgpack;
+            accept(settings);
+        };
+        for world in each(adjust).await {
+            world.store("a", State::Success, json!(1)).await;
+            let kept = world.raw("a").await.unwrap();
+            world.store("a", State::Failure, json!(null)).await;
+            assert_eq!(world.raw("a").await.unwrap().0, kept.0, "{}", world.name);
+            for error in [
+                world.backend.get("a").await.unwrap_err(),
+                world.backend.wait("a").await.unwrap_err(),
+            ] {
+                let text = error.to_string();
+                let kombus = "Refusing to deserialize untrusted content of type msgpack (application/x-msgpack)";
+                assert!(text.contains(kombus), "{text}");
+            }
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 //! Counterpart: `celery/backends/cache.py` with `memory` @ 5.7.0. Differences: Celery's is the same for every URL, is
 //! looked at every half second by those who wait, and forgets all but the last 5,000 results.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -52,13 +52,18 @@ impl Default for Store {
 #[derive(Debug, Default)]
 struct Results {
     by_id: HashMap<String, Stored>,
-    /// The ids in the order in which they were first stored; those that were forgotten may still be in it.
-    order: VecDeque<String>,
+    /// The ids in the order in which they were last stored.
+    order: BTreeMap<u64, String>,
+    /// When those that expire do, with their place in the order.
+    expiring: BTreeSet<(Instant, u64)>,
+    count: u64,
 }
 
 #[derive(Debug)]
 struct Stored {
     bytes: Vec<u8>,
+    /// Its place in the order.
+    number: u64,
     expires: Option<Instant>,
 }
 
@@ -87,7 +92,8 @@ impl MemoryBackend {
     /// Puts any bytes in the place of a result.
     #[cfg(test)]
     pub(super) fn put(&self, id: &str, bytes: &[u8]) {
-        self.results().insert(id, bytes.to_vec(), 0);
+        let now = Instant::now();
+        self.results().insert(now, id, bytes.to_vec(), 0);
     }
 
     /// The bytes of a result, and how many seconds it has left.
@@ -113,7 +119,8 @@ impl ResultBackend for MemoryBackend {
         if stored.is_some_and(|stored| self.documents.is_success(&stored.bytes)) {
             return Ok(());
         }
-        results.insert(&meta.task_id, document.bytes, document.expires_secs);
+        let now = Instant::now();
+        results.insert(now, &meta.task_id, document.bytes, document.expires_secs);
         drop(results);
         self.store.waiters.deliver(&meta.task_id, meta);
         Ok(())
@@ -141,7 +148,7 @@ impl ResultBackend for MemoryBackend {
     }
 
     async fn forget(&self, task_id: &str) -> Result<(), Error> {
-        self.results().by_id.remove(task_id);
+        self.results().remove(task_id);
         Ok(())
     }
 }
@@ -155,17 +162,85 @@ impl Results {
         (!is_over).then_some(stored)
     }
 
-    fn insert(&mut self, id: &str, bytes: Vec<u8>, expires_secs: u64) {
-        let expires =
-            (expires_secs > 0).then(|| Instant::now() + Duration::from_secs(expires_secs));
-        let stored = Stored { bytes, expires };
-        if self.by_id.insert(id.to_owned(), stored).is_none() {
-            self.order.push_back(id.to_owned());
+    fn insert(&mut self, now: Instant, id: &str, bytes: Vec<u8>, expires_secs: u64) {
+        let expires = (expires_secs > 0).then(|| now + Duration::from_secs(expires_secs));
+        self.remove(id);
+        self.count += 1;
+        let number = self.count;
+        let stored = Stored {
+            bytes,
+            number,
+            expires,
+        };
+        self.by_id.insert(id.to_owned(), stored);
+        self.order.insert(number, id.to_owned());
+        self.expiring
+            .extend(expires.map(|expires| (expires, number)));
+        self.make_room(now, RESULTS_MAX);
+    }
+
+    fn remove(&mut self, id: &str) {
+        if let Some(stored) = self.by_id.remove(id) {
+            self.order.remove(&stored.number);
+            if let Some(expires) = stored.expires {
+                self.expiring.remove(&(expires, stored.number));
+            }
         }
-        while self.order.len() > RESULTS_MAX
-            && let Some(oldest) = self.order.pop_front()
+    }
+
+    /// Drops what is over, and the oldest beyond `most`.
+    fn make_room(&mut self, now: Instant, most: usize) {
+        while let Some((expires, number)) = self.expiring.first()
+            && *expires <= now
+            && let Some(id) = self.order.get(number).cloned()
         {
-            self.by_id.remove(&oldest);
+            self.remove(&id);
         }
+        while self.order.len() > most
+            && let Some((_, oldest)) = self.order.pop_first()
+        {
+            self.remove(&oldest);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(results: &Results) -> Vec<&str> {
+        let mut ids: Vec<_> = results.by_id.keys().map(String::as_str).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    #[test]
+    fn the_oldest_goes_first_and_what_was_forgotten_and_came_again_is_new() {
+        let (now, mut results) = (Instant::now(), Results::default());
+        for id in ["a", "b", "c"] {
+            results.insert(now, id, Vec::new(), 0);
+        }
+        results.remove("a");
+        results.insert(now, "a", Vec::new(), 0);
+        results.make_room(now, 2);
+        assert_eq!(ids(&results), ["a", "c"]);
+        results.make_room(now, 1);
+        assert_eq!(ids(&results), ["a"]);
+        assert_eq!(results.order.len(), 1);
+    }
+
+    #[test]
+    fn what_is_over_is_freed_when_the_next_is_stored() {
+        let (now, mut results) = (Instant::now(), Results::default());
+        results.insert(now, "for ever", Vec::new(), 0);
+        results.insert(now, "long", Vec::new(), 100);
+        results.insert(now, "short", Vec::new(), 10);
+        results.insert(now, "again", Vec::new(), 10);
+        let now = now + Duration::from_secs(5);
+        results.insert(now, "again", Vec::new(), 10);
+        let now = now + Duration::from_secs(5);
+        results.insert(now, "next", Vec::new(), 0);
+        assert_eq!(ids(&results), ["again", "for ever", "long", "next"]);
+        assert_eq!((results.order.len(), results.expiring.len()), (4, 2));
     }
 }

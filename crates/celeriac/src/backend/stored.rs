@@ -8,7 +8,7 @@ use std::time::Duration;
 use celeriac_protocol::exception::TaskException;
 use celeriac_protocol::result::TaskMeta;
 use celeriac_protocol::state::State;
-use celeriac_protocol::{Compression, Limits, Serializer, payload};
+use celeriac_protocol::{Accept, Compression, DecodeError, Limits, Serializer, payload};
 
 use crate::app::Settings;
 use crate::log_lines::shown;
@@ -22,6 +22,7 @@ const BYTES_MAX: usize = 512 * 1024 * 1024;
 #[derive(Debug, Clone)]
 pub(super) struct Documents {
     serializer: Serializer,
+    accept: Accept,
     compression: Option<Compression>,
     limits: Limits,
     expires: Option<Duration>,
@@ -41,6 +42,9 @@ impl Documents {
         let failure = settings.result_failure_expires;
         Self {
             serializer: settings.result_serializer,
+            accept: settings
+                .result_accept_content
+                .unwrap_or(settings.accept_content),
             compression: settings.result_compression,
             limits: Limits::new(BYTES_MAX, BYTES_MAX),
             expires: settings.result_expires,
@@ -92,16 +96,28 @@ impl Documents {
     /// What is stored under `key`.
     ///
     /// # Errors
-    /// It is no result.
+    /// It is no result, or the settings accept none.
     pub(super) fn read(&self, key: &str, bytes: &[u8]) -> Result<TaskMeta, Error> {
-        payload::read(bytes, self.serializer, &self.limits).map_err(|error| Error::Reply {
+        if !self.accept.takes(self.serializer) {
+            let (name, content_type) = (self.serializer.name(), self.serializer.content_type());
+            let reply = format!(
+                "Refusing to deserialize untrusted content of type {name} ({content_type}); \
+                 result_accept_content (or accept_content) does not name result_serializer"
+            );
+            return Err(Error::Reply { reply });
+        }
+        self.decode(bytes).map_err(|error| Error::Reply {
             reply: format!("key {key:?} holds no task result: {error}"),
         })
     }
 
-    /// Whether these bytes are a SUCCESS. What cannot be read is none.
+    fn decode(&self, bytes: &[u8]) -> Result<TaskMeta, DecodeError> {
+        payload::read(bytes, self.serializer, &self.limits)
+    }
+
+    /// Whether these bytes are a SUCCESS, which nothing is stored over. What cannot be read is none.
     pub(super) fn is_success(&self, bytes: &[u8]) -> bool {
-        self.read("", bytes)
+        self.decode(bytes)
             .is_ok_and(|meta| meta.status == State::Success)
     }
 }

@@ -4,17 +4,22 @@
 //! cancelled here, and settled no more. Settling goes on until the broker has answered: until then the
 //! message is held, and renewed.
 
+use std::any::Any;
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 
 use super::acks::{Acks, Receipt};
 use super::neighbours;
 use crate::app::App;
 use crate::backoff::{Backoff, Patience};
+use crate::executor::panic_text;
+use crate::log_lines;
 use crate::transport::{Delivery, Error, QueueEnd, Unsettled};
 
 /// Claims renewed in one go: their names are written out for it, and there may be a hundred thousand.
@@ -46,6 +51,8 @@ struct Totals {
 struct Claim {
     /// Ends the run; `None` while the message waits for its time.
     taken_over: Option<CancellationToken>,
+    /// It was handed over to be acknowledged, which is seen to whatever becomes of whoever held it.
+    is_gathered: bool,
     /// The broker may have settled it already: that it is gone there is no sign of another worker.
     is_settling: bool,
     /// When it was last known to be ours.
@@ -122,6 +129,7 @@ impl Held {
         let taken_over = CancellationToken::new();
         let claim = Claim {
             taken_over: Some(taken_over.clone()),
+            is_gathered: false,
             is_settling: false,
             confirmed: Instant::now(),
         };
@@ -192,10 +200,13 @@ impl Held {
         }
     }
 
-    /// Holds a message no longer, without settling it: it comes back after the visibility timeout.
+    /// Holds a message no longer, without settling it: it comes back after the visibility timeout. One whose
+    /// acknowledgement is on its way is held until that has its answer.
     pub(crate) fn let_go(&self, tag: Option<&str>) {
-        if let Some(tag) = tag {
-            self.claims().remove(tag);
+        let Some(tag) = tag else { return };
+        let mut claims = self.claims();
+        if claims.get(tag).is_some_and(|claim| !claim.is_gathered) {
+            claims.remove(tag);
             self.totals.left.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -209,13 +220,25 @@ impl Held {
 
     /// Settles: the message is done. What comes together goes to the broker together.
     pub(crate) fn ack(&self, delivery: Delivery) -> Receipt {
+        if let Some(claim) = self.claims().get_mut(delivery.tag()) {
+            claim.is_gathered = true;
+        }
         self.acks.put(delivery)
     }
 
     /// Acknowledges whatever has gathered, one batch after the other, until told to end: when nobody waits any more.
     pub(crate) async fn acknowledge(self, end: CancellationToken) {
         while let Some((deliveries, waiting)) = self.acks.next(&end).await {
-            let lost = self.settle(deliveries, &Settlement::Ack).await.1;
+            let tags: Vec<Arc<str>> = deliveries.iter().map(Delivery::shared_tag).collect();
+            let settling = AssertUnwindSafe(self.settle(deliveries, &Settlement::Ack));
+            // A panic of ours must not cost the acknowledgements of all that comes after it.
+            let lost = match settling.catch_unwind().await {
+                Ok((_, lost)) => lost,
+                Err(panic) => {
+                    self.abandon(&tags, &*panic);
+                    tags
+                }
+            };
             waiting.answer(&lost);
         }
     }
@@ -237,6 +260,19 @@ impl Held {
     async fn ask_for(&self, tag: &str) -> Result<(), Error> {
         neighbours::beat(&self.app, self).await?;
         self.renew_these(&[tag.to_owned()]).await
+    }
+
+    /// Whether the broker has forgotten these is not known. Their runs end, as what it has not will come again.
+    fn abandon(&self, tags: &[Arc<str>], panic: &(dyn Any + Send)) {
+        log_lines::internal_error(
+            "in an acknowledgement, so its message(s) may run again",
+            &panic_text(panic),
+        );
+        let mut claims = self.claims();
+        for claim in tags.iter().filter_map(|tag| claims.remove(tag)) {
+            claim.cancel();
+            self.totals.left.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     async fn renew_these(&self, tags: &[String]) -> Result<(), Error> {
@@ -382,20 +418,4 @@ impl Held {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_claim_that_we_settle_ourselves_is_not_taken_for_lost() {
-        for (is_settling, is_cancelled) in [(false, true), (true, false)] {
-            let claim = Claim {
-                taken_over: Some(CancellationToken::new()),
-                is_settling,
-                confirmed: Instant::now(),
-            };
-            claim.end();
-            let taken_over = claim.taken_over.expect("it runs");
-            assert_eq!(taken_over.is_cancelled(), is_cancelled);
-        }
-    }
-}
+mod tests;

@@ -29,10 +29,32 @@ const SECRETS: [&str; 8] = [
     "database",
 ];
 
+/// What is always shown: where the messages are, and which of them are run.
+const ALWAYS: [&str; 2] = ["broker_url", "accept_content"];
+
+/// What Celery lets be set, and is as it is here. Always shown: no file of ours says it.
+fn fixed() -> [(&'static str, Value); 7] {
+    [
+        ("enable_utc", json!(true)),
+        ("timezone", json!("UTC")),
+        // Redis has none.
+        ("broker_heartbeat", json!(0)),
+        ("worker_hijack_root_logger", json!(true)),
+        // On a terminal.
+        ("worker_log_color", Value::Null),
+        // Tasks are part of the program: no module is imported.
+        ("include", json!([])),
+        // Settings have no second names.
+        ("deprecated_settings", Value::Null),
+    ]
+}
+
 impl Control {
     pub(super) fn conf(&self, with_defaults: bool) -> Value {
         let settings = self.app.settings();
         let mut table = table(settings, with_defaults);
+        let fixed = fixed().into_iter();
+        table.extend(fixed.map(|(name, value)| (name.to_owned(), value)));
         for (name, options, all) in [
             (
                 "broker_transport_options",
@@ -83,9 +105,8 @@ fn table<S: Section>(section: &S, with_defaults: bool) -> Map {
     let defaults = S::default().values();
     let values = section.values().into_iter().zip(defaults);
     values
-        // Where the messages are is always shown.
         .filter(|((name, value), (_, default))| {
-            with_defaults || value != default || *name == "broker_url"
+            with_defaults || value != default || ALWAYS.contains(name)
         })
         .map(|((name, value), _)| (name.to_owned(), visible(name, &value)))
         .collect()

@@ -236,6 +236,9 @@ fn no_password_is_in_any_answer() {
         json!({
             "broker_url": "redis://:********@broker.example:6399/0",
             "result_backend": "redis://me:********@broker.example:6399/1",
+            "accept_content": ["json"],
+            "enable_utc": true, "timezone": "UTC", "broker_heartbeat": 0, "worker_hijack_root_logger": true,
+            "worker_log_color": null, "include": [], "deprecated_settings": null,
         })
     );
     let all = ask(&control, "conf", &json!({"with_defaults": true}));

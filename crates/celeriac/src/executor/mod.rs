@@ -36,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use blocking::on_own_thread;
 pub use blocking::{BlockingError, blocking};
 pub(crate) use ending::Ending;
+pub(crate) use panics::text as panic_text;
 pub(crate) use request::Request;
 use request::Traces;
 use time_limit::{Exceeded, Limit, TimeLimits};

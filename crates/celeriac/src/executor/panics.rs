@@ -91,7 +91,7 @@ fn failure(panic: &(dyn Any + Send), task: &str, place: Option<Place>) -> Outcom
 }
 
 /// What was said with a panic.
-pub(super) fn text(panic: &(dyn Any + Send)) -> String {
+pub(crate) fn text(panic: &(dyn Any + Send)) -> String {
     panic
         .downcast_ref::<&str>()
         .map(|text| (*text).to_owned())

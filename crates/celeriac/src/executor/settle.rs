@@ -18,6 +18,7 @@ use super::time_limit::Limit;
 use super::{Executor, Request};
 use crate::backoff::Backoff;
 use crate::canvas::{self, FollowUp};
+use crate::context::child;
 use crate::failpoint::failpoint;
 use crate::handler::Outcome;
 use crate::log_lines;
@@ -300,7 +301,6 @@ pub(super) fn main_process(say: impl FnOnce()) {
 /// What the task has sent, and what follows it: `[[id, parent], null]` each, and for a group its members
 /// instead of the null.
 pub(super) fn children(request: &Request, follow_ups: &[FollowUp]) -> Value {
-    let child = |id: &str| json!([[id, null], null]);
     let sent = request.context().take_children();
     let mut children: Vec<Value> = sent.iter().map(|id| child(id)).collect();
     for together in follow_ups.chunk_by(|one, next| one.group.is_some() && one.group == next.group)

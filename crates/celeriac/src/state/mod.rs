@@ -111,11 +111,12 @@ impl WorkerState {
     pub(crate) fn track(&self, message: &Arc<TaskMessage>, cancel: &CancellationToken) -> Tracked {
         let id = &message.headers.id;
         let number = self.requests().insert(Arc::clone(message), cancel.clone());
+        let tracked = Tracked::new(self.clone(), number);
         // After the insertion: whoever revokes puts the id here first, and then looks for the request.
         if self.revoked().contains(id, Instant::now()) {
-            self.requests().revoke(id);
+            tracked.forbid();
         }
-        Tracked::new(self.clone(), number)
+        tracked
     }
 
     /// From now on these ids are not started here. Returns those that do not run here at this moment.
@@ -128,25 +129,13 @@ impl WorkerState {
             }
         }
         self.inner.changed.notify_one();
-        let mut requests = self.requests();
-        let mut idle = Vec::new();
-        for id in ids {
-            if !requests.revoke(id) {
-                idle.push(id.clone());
-            }
-        }
-        idle
+        self.requests().revoke(ids)
     }
 
     /// Ends the runs of these ids. Returns those that are in our hands, running or not.
     pub(crate) fn terminate(&self, ids: &[String], signal: i64) -> Vec<String> {
-        let mut requests = self.requests();
         let mut runs = Vec::new();
-        let known = ids
-            .iter()
-            .filter(|id| requests.terminate(id, signal, &mut runs));
-        let known = known.cloned().collect();
-        drop(requests);
+        let known = self.requests().terminate(ids, signal, &mut runs);
         for run in runs {
             run.cancel();
         }

@@ -6,7 +6,7 @@
 //! Counterpart: `celery/worker/state.py` (`requests`, `reserved_requests`, `active_requests`,
 //! `scheduled_requests`, `total_count`) @ 5.7.0.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -135,33 +135,56 @@ impl Requests {
         }
     }
 
-    /// Forbids the start of every request of this id; `true` when one of them runs.
-    pub(super) fn revoke(&mut self, id: &str) -> bool {
-        // Looked through: an index would be most of what they take.
-        let waiting = self.waiting.values_mut().filter(|one| *one.id == *id);
-        waiting.for_each(|one| one.is_revoked = true);
-        let mut is_running = false;
-        self.each(id, |entry| {
-            entry.is_revoked = true;
-            is_running |= entry.is_running();
-        });
-        is_running
+    /// Forbids the start of every request of these ids; returns the ids of which none runs.
+    pub(super) fn revoke(&mut self, ids: &[String]) -> Vec<String> {
+        let wanted = self.wanted(ids);
+        let waiting = self.waiting.values_mut();
+        waiting
+            .filter(|one| wanted.contains(&*one.id))
+            .for_each(|one| one.is_revoked = true);
+        let mut idle = Vec::new();
+        for id in ids {
+            let mut is_running = false;
+            self.each(id, |entry| {
+                entry.is_revoked = true;
+                is_running |= entry.is_running();
+            });
+            if !is_running {
+                idle.push(id.clone());
+            }
+        }
+        idle
     }
 
-    /// Collects the runs of this id to end; `true` when there is any request of it.
+    /// Collects the runs of these ids to end; returns the ids of which there is any request.
     pub(super) fn terminate(
         &mut self,
-        id: &str,
+        ids: &[String],
         signal: i64,
         runs: &mut Vec<CancellationToken>,
-    ) -> bool {
-        self.each(id, |entry| {
-            if entry.is_running() {
-                entry.terminated = Some(signal);
-                runs.push(entry.cancel.clone());
-            }
-        });
-        self.by_id.contains_key(id) || self.waiting.values().any(|one| *one.id == *id)
+    ) -> Vec<String> {
+        for id in ids {
+            self.each(id, |entry| {
+                if entry.is_running() {
+                    entry.terminated = Some(signal);
+                    runs.push(entry.cancel.clone());
+                }
+            });
+        }
+        let wanted = self.wanted(ids);
+        let waiting = self.waiting.values().map(|one| &*one.id);
+        let waiting: HashSet<&str> = waiting.filter(|id| wanted.contains(id)).collect();
+        let known = |id: &&String| self.by_id.contains_key(*id) || waiting.contains(id.as_str());
+        ids.iter().filter(known).cloned().collect()
+    }
+
+    /// What to look for among those that wait. They are gone through once, however many ids there are: an index would
+    /// be most of what they take.
+    fn wanted<'a>(&self, ids: &'a [String]) -> HashSet<&'a str> {
+        match self.waiting.is_empty() {
+            true => HashSet::new(),
+            false => ids.iter().map(String::as_str).collect(),
+        }
     }
 
     pub(super) fn held(&self) -> Vec<HeldRequest> {

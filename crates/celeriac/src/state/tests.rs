@@ -1,6 +1,10 @@
 //! Tests of what a worker remembers of its requests.
 
+use std::time::Duration;
+
 use super::*;
+use crate::clock;
+use crate::transport::Delivery;
 use celeriac_protocol::compose::TaskCall;
 
 fn state() -> WorkerState {
@@ -80,6 +84,30 @@ fn what_has_ended_cannot_be_terminated_any_more() {
         "still in our hands"
     );
     assert!(!cancel.is_cancelled() && !ended.end());
+}
+
+#[test]
+fn many_are_revoked_at_once_while_many_wait_for_their_time() {
+    const MANY: usize = 20_000;
+    let state = state();
+    let delivery = Delivery::new("tag", "celery", Vec::new());
+    let mut waiting = Vec::new();
+    for number in 0..MANY {
+        let (tracked, _cancel) = track(&state, &format!("id-{number:05}"));
+        tracked.wait(clock::now(), &delivery);
+        waiting.push(tracked);
+    }
+    let mut wanted: Vec<String> = (1..MANY).map(|number| format!("id-{number:05}")).collect();
+    wanted.push("id-other".to_owned());
+    let started = Instant::now();
+    assert_eq!(state.revoke(&wanted), wanted);
+    let known = state.terminate(&wanted, 15);
+    // To look for each by itself takes many times as long.
+    let elapsed = started.elapsed();
+    assert!(elapsed < Duration::from_secs(1), "{elapsed:?}");
+    assert_eq!(known, wanted[..MANY - 1]);
+    assert!(!waiting[0].is_revoked());
+    assert!(waiting[1..].iter().all(Tracked::is_revoked));
 }
 
 #[test]

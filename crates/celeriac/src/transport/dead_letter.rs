@@ -11,7 +11,7 @@
 
 use celeriac_protocol::timestamp::isoformat;
 use celeriac_protocol::{Envelope, Limits};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::clock;
@@ -49,7 +49,10 @@ impl DeadLetter {
     pub(crate) fn parse(queue: &str, index: usize, record: Vec<u8>) -> Self {
         let end = record.iter().position(|byte| *byte == b'\n');
         let (line, message) = record.split_at(end.unwrap_or(record.len()));
-        let fields: Option<Map<String, Value>> = serde_json::from_slice(line).ok();
+        let fields = match celeriac_protocol::json::parse("record", line) {
+            Ok(Value::Object(fields)) => Some(fields),
+            _ => None,
+        };
         let message = message.split_first().filter(|_| fields.is_some());
         let message = message.map(|(_, message)| message.to_vec());
         let mut fields = fields.unwrap_or_default();
@@ -119,6 +122,15 @@ mod tests {
         assert_eq!(record.message.as_deref(), Some(&b"\n\n"[..]));
         assert_eq!((record.task, record.task_id), (Some("n".repeat(255)), None));
         assert!(Uuid::parse_str(&record.id).is_ok() && record.date.ends_with("+00:00"));
+    }
+
+    #[test]
+    fn a_record_says_what_stands_in_it() {
+        let record = br#"{"id": "7", "task": {"$serde_json::private::RawValue": "\"proj.add\""}}
+{}"#;
+        let record = DeadLetter::parse("celery", 0, record.to_vec());
+        assert_eq!((record.id.as_str(), record.task), ("7", None));
+        assert_eq!(record.message.as_deref(), Some(&b"{}"[..]));
     }
 
     #[test]

@@ -47,6 +47,26 @@ impl Kind for AcceptedContent {
     }
 }
 
+/// Those that are read, or nothing of its own.
+pub(crate) struct AcceptedContentOrNone;
+
+impl Kind for AcceptedContentOrNone {
+    type Value = Option<Accept>;
+    const EXPECTED: &'static str =
+        "a list of \"json\", \"msgpack\" and \"yaml\", or \"none\": as accept_content says";
+
+    fn read(toml: &Value) -> Option<Option<Accept>> {
+        match is_none(toml) {
+            true => Some(None),
+            false => AcceptedContent::read(toml).map(Some),
+        }
+    }
+
+    fn write(value: &Option<Accept>) -> Value {
+        value.map_or_else(none, |accept| AcceptedContent::write(&accept))
+    }
+}
+
 /// A compression, or none.
 pub(crate) struct CompressionName;
 

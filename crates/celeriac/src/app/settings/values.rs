@@ -14,13 +14,15 @@ use std::time::Duration;
 use celeriac_protocol::{Accept, Compression, Limits, Serializer};
 use toml::Value;
 
+use super::annotations::{Annotations, TaskAnnotations};
 use super::kinds::{
     BackendUrl, BrokerUrl, Concurrency, Count, CountOrNone, FanoutPrefix, FileOrNone, Flag,
     FlagOrNone, Kind, Name, OptionalName, Priority, PrioritySteps, QueueOrder, RateLimitOrNone,
     Seconds, SecondsOrNever, SecondsOrUnset, SecondsOrZero, SentinelLogin, Text, Tries, shown,
 };
 use super::mask::{mask_broker_url, mask_url};
-use super::serializers::{AcceptedContent, CompressionName, SerializerName};
+use super::routes::{Routes, TaskRoutes};
+use super::serializers::{AcceptedContent, AcceptedContentOrNone, CompressionName, SerializerName};
 use crate::handler::RateLimit;
 
 /// One line of the catalogue.
@@ -128,6 +130,14 @@ settings! {
         broker_connection_max_retries: Option<u32> as Tries = Some(100);
         /// The queue of tasks that name none.
         task_default_queue: String as Name = "celery".to_owned();
+        /// The queues of tasks where neither the call nor the task names one: { "feed.*" = "feeds", "proj.add" = "sums" }.
+        ///
+        /// A name in full comes first, then the patterns in their order; of a list of such tables, the first that fits.
+        task_routes: TaskRoutes as Routes = TaskRoutes::default();
+        /// Options of tasks, whatever they say themselves: { "proj.add" = { rate_limit = "10/s" }, "*" = { acks_late = true } }.
+        ///
+        /// "*" stands for all tasks, and wins over a name; of a list of such tables, the first that has the name counts.
+        task_annotations: TaskAnnotations as Annotations = TaskAnnotations::default();
         /// The priority of messages that name none; on Redis, a lower number goes first.
         task_default_priority: Option<u8> as Priority = None;
         /// Whether a message is acknowledged after its task has run, not before.
@@ -170,6 +180,10 @@ settings! {
         result_failure_expires: Option<Duration> as SecondsOrUnset = None;
         /// The serializer of results: "json", "msgpack" or "yaml"; the same for all clients and workers.
         result_serializer: Serializer as SerializerName = Serializer::Json;
+        /// The serializers of results that are read; "none": as accept_content says.
+        ///
+        /// Where result_serializer is none of them, results are stored and not read, as in Celery.
+        result_accept_content: Option<Accept> as AcceptedContentOrNone = None;
         /// How results are compressed: "gzip", "bzip2", "zstd", "brotli", or "none".
         ///
         /// A result says itself how it was compressed; Python before Celery 5.7 cannot read one that was.

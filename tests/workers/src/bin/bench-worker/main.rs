@@ -16,28 +16,22 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use celeriac::App;
-use celeriac_cli::{Loaded, Program};
-use celeriac_test_workers::{Sink, with_celerys_names};
-
-/// What the harness calls it, and what Celery does.
-const VARIABLES: [(&str, &str); 3] = [
-    ("RESULT_URL", "CELERY_RESULT_BACKEND"),
-    ("QUEUE", "CELERY_WORKER_QUEUES"),
-    ("PREFETCH_MULT", "CELERY_WORKER_PREFETCH_MULTIPLIER"),
-];
+use celeriac_cli::Loaded;
+use celeriac_test_workers::{Harness, Sink};
 
 fn main() -> ExitCode {
-    with_celerys_names(&VARIABLES).expect("a program that runs can be started again");
-    celeriac_cli::main(Program {
+    let worker = Harness {
         name: "bench-worker",
-        version: env!("CARGO_PKG_VERSION"),
         about: "Runs the tasks of the benchmark",
         app_names: &["bench_app"],
-        tables: &[],
-        build_app: Box::new(build),
-        worker_options: Vec::new(),
-        commands: Vec::new(),
-    })
+        variables: &[
+            ("RESULT_URL", "CELERY_RESULT_BACKEND"),
+            ("QUEUE", "CELERY_WORKER_QUEUES"),
+            ("PREFETCH_MULT", "CELERY_WORKER_PREFETCH_MULTIPLIER"),
+        ],
+        build,
+    };
+    worker.main()
 }
 
 fn build(loaded: &Loaded) -> anyhow::Result<App> {

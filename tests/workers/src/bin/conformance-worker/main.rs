@@ -16,27 +16,21 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use celeriac::App;
-use celeriac_cli::{Loaded, Program};
-use celeriac_test_workers::{Sink, with_celerys_names};
-
-/// What the harness calls it, and what Celery does.
-const VARIABLES: [(&str, &str); 2] = [
-    ("BROKER_URL", "CELERY_BROKER_URL"),
-    ("RESULT_BACKEND", "CELERY_RESULT_BACKEND"),
-];
+use celeriac_cli::Loaded;
+use celeriac_test_workers::{Harness, Sink};
 
 fn main() -> ExitCode {
-    with_celerys_names(&VARIABLES).expect("a program that runs can be started again");
-    celeriac_cli::main(Program {
+    let worker = Harness {
         name: "conformance-worker",
-        version: env!("CARGO_PKG_VERSION"),
         about: "Runs the tasks of Celery's integration tests",
         app_names: &["conformance"],
-        tables: &[],
-        build_app: Box::new(build),
-        worker_options: Vec::new(),
-        commands: Vec::new(),
-    })
+        variables: &[
+            ("BROKER_URL", "CELERY_BROKER_URL"),
+            ("RESULT_BACKEND", "CELERY_RESULT_BACKEND"),
+        ],
+        build,
+    };
+    worker.main()
 }
 
 fn build(loaded: &Loaded) -> anyhow::Result<App> {

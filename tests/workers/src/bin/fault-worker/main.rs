@@ -17,30 +17,23 @@ use std::time::Duration;
 
 use anyhow::Context;
 use celeriac::App;
-use celeriac_cli::{Loaded, Program};
-
-use celeriac_test_workers::{Sink, with_celerys_names};
-
-/// What the harness calls it, and what Celery does.
-const VARIABLES: [(&str, &str); 4] = [
-    ("FAULT_BROKER_URL", "CELERY_BROKER_URL"),
-    ("FAULT_BACKEND_URL", "CELERY_RESULT_BACKEND"),
-    ("FAULT_CONCURRENCY", "CELERY_WORKER_CONCURRENCY"),
-    ("FAULT_WORKER_NAME", "CELERY_WORKER_HOSTNAME"),
-];
+use celeriac_cli::Loaded;
+use celeriac_test_workers::{Harness, Sink};
 
 fn main() -> ExitCode {
-    with_celerys_names(&VARIABLES).expect("a program that runs can be started again");
-    celeriac_cli::main(Program {
+    let worker = Harness {
         name: "fault-worker",
-        version: env!("CARGO_PKG_VERSION"),
         about: "Runs the tasks of the fault harness",
         app_names: &["fault"],
-        tables: &[],
-        build_app: Box::new(build),
-        worker_options: Vec::new(),
-        commands: Vec::new(),
-    })
+        variables: &[
+            ("FAULT_BROKER_URL", "CELERY_BROKER_URL"),
+            ("FAULT_BACKEND_URL", "CELERY_RESULT_BACKEND"),
+            ("FAULT_CONCURRENCY", "CELERY_WORKER_CONCURRENCY"),
+            ("FAULT_WORKER_NAME", "CELERY_WORKER_HOSTNAME"),
+        ],
+        build,
+    };
+    worker.main()
 }
 
 fn build(loaded: &Loaded) -> anyhow::Result<App> {
