@@ -193,11 +193,11 @@ pub(crate) fn fields_within<'a>(
     limits: &Limits,
     layout: &'static Layout,
     bytes: &'a [u8],
-) -> Result<Fields<'a>, DecodeError> {
+) -> Result<Box<Fields<'a>>, DecodeError> {
     match read_within(limits, layout.object, bytes, |reader| {
         reader.node(Some(layout))
     })? {
-        Node::Fields(fields) => Ok(*fields),
+        Node::Fields(fields) => Ok(fields),
         other => Err(DecodeError::NotAnObject {
             what: layout.object,
             found: other.kind(),
