@@ -374,6 +374,29 @@ mod tests {
     }
 
     #[test]
+    fn what_is_read_is_exactly_what_the_limits_allow() {
+        for text in [
+            "1",
+            "[]",
+            "[[[[]]]]",
+            "[1,2,3,4,5,6]",
+            r#"{"a":[{},{"b":[]},"[,]"],"c":1}"#,
+            "[NaN,[1e999],\"\\ud83d\"]",
+        ] {
+            for (values, nesting) in (0..12).flat_map(|n| (0..6).map(move |depth| (n, depth))) {
+                let limits = Limits {
+                    values,
+                    nesting,
+                    ..Limits::default()
+                };
+                let read = parse_within(&limits, "body", text.as_bytes());
+                let checked = limits.check_json("body", text.as_bytes());
+                assert_eq!(read.map(drop), checked, "{text} {limits:?}");
+            }
+        }
+    }
+
+    #[test]
     fn a_map_that_has_no_json_form_is_an_error() {
         let keys = std::collections::BTreeMap::from([((1, 2), 3)]);
         assert!(try_to_python_string(&keys).is_err());
