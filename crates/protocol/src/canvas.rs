@@ -38,7 +38,7 @@ pub struct Signature {
 }
 
 const SIGNATURE: Layout = Layout {
-    head: &[
+    keys: &[
         "task",
         "args",
         "kwargs",
@@ -135,7 +135,7 @@ pub struct Embed {
 }
 
 pub(crate) const EMBED: Layout = Layout {
-    head: &["callbacks", "errbacks", "chain", "chord"],
+    keys: &["callbacks", "errbacks", "chain", "chord"],
     ..Layout::named("embed")
 };
 
@@ -145,7 +145,7 @@ impl Embed {
     /// # Errors
     /// One of the four is no signature, or no list of them.
     pub fn from_map(map: Map) -> Result<Self, DecodeError> {
-        Self::from_fields(Fields::new(&EMBED, map))
+        Self::from_fields(*Fields::new(&EMBED, map))
     }
 
     pub(crate) fn from_fields(mut fields: Fields<'_>) -> Result<Self, DecodeError> {

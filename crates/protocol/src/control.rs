@@ -94,14 +94,22 @@ pub enum ControlError {
 
 const REQUEST: Layout = Layout {
     object: "request",
-    head: &["method", "arguments", "destination", "pattern", "matcher"],
-    tail: &["ticket", "reply_to"],
+    keys: &[
+        "method",
+        "arguments",
+        "destination",
+        "pattern",
+        "matcher",
+        "ticket",
+        "reply_to",
+    ],
+    tail: 2,
     optional: &["ticket", "reply_to"],
     inside: &[("reply_to", &REPLY_TO)],
 };
 
 const REPLY_TO: Layout = Layout {
-    head: &["exchange", "routing_key"],
+    keys: &["exchange", "routing_key"],
     ..Layout::named("reply_to")
 };
 

@@ -85,23 +85,22 @@ pub struct DeliveryInfo {
 }
 
 const ENVELOPE: Layout = Layout {
-    object: "envelope",
-    head: &[
+    keys: &[
         "body",
         "content-encoding",
         "content-type",
         "headers",
         "properties",
     ],
-    tail: &[],
-    optional: &[],
     inside: &[("headers", &HEADERS), ("properties", &PROPERTIES)],
+    ..Layout::named("envelope")
 };
 
 const PROPERTIES: Layout = Layout {
     object: "properties",
-    head: &["correlation_id", "reply_to"],
-    tail: &[
+    keys: &[
+        "correlation_id",
+        "reply_to",
         "delivery_mode",
         "expiration",
         "delivery_info",
@@ -109,12 +108,13 @@ const PROPERTIES: Layout = Layout {
         "body_encoding",
         "delivery_tag",
     ],
+    tail: 6,
     optional: &["expiration"],
     inside: &[("delivery_info", &DELIVERY_INFO)],
 };
 
 const DELIVERY_INFO: Layout = Layout {
-    head: &["exchange", "routing_key", "priority", "redelivered"],
+    keys: &["exchange", "routing_key", "priority", "redelivered"],
     optional: &["priority", "redelivered"],
     ..Layout::named("delivery_info")
 };
@@ -125,7 +125,7 @@ pub(crate) struct Opened<'a> {
     pub(crate) body: Cow<'a, str>,
     pub(crate) content_encoding: Option<Cow<'a, str>>,
     pub(crate) content_type: Option<Cow<'a, str>>,
-    pub(crate) headers: Fields<'a>,
+    pub(crate) headers: Box<Fields<'a>>,
     pub(crate) properties: Properties,
     extra: Map,
     key_order: KeyOrder,
@@ -139,7 +139,7 @@ impl<'a> Opened<'a> {
         let content_encoding = fields.optional("content-encoding")?;
         let content_type = fields.optional("content-type")?;
         let headers = fields.inside("headers", &HEADERS)?;
-        let properties = Properties::from_fields(fields.inside("properties", &PROPERTIES)?)?;
+        let properties = Properties::from_fields(*fields.inside("properties", &PROPERTIES)?)?;
         let (extra, key_order) = fields.finish();
         Ok(Self {
             body,
@@ -240,7 +240,7 @@ impl Properties {
         let delivery_mode = fields.lenient("delivery_mode");
         let expiration = fields.lenient("expiration");
         let delivery_info =
-            DeliveryInfo::from_fields(fields.inside("delivery_info", &DELIVERY_INFO)?);
+            DeliveryInfo::from_fields(*fields.inside("delivery_info", &DELIVERY_INFO)?);
         let priority = fields.lenient("priority");
         let body_encoding = fields.optional("body_encoding")?;
         let delivery_tag = fields.lenient("delivery_tag");

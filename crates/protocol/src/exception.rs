@@ -22,7 +22,7 @@ pub struct TaskException {
 }
 
 const LAYOUT: Layout = Layout {
-    head: &["exc_type", "exc_message", "exc_module"],
+    keys: &["exc_type", "exc_message", "exc_module"],
     ..Layout::named("exception")
 };
 

@@ -26,7 +26,7 @@ pub(crate) struct Fields<'a> {
     order: KeyOrder,
     /// Whether all so far came in the order of the layout.
     is_in_order: bool,
-    /// Where the next one is looked for first: in the layout as they come, in `known` as they are taken.
+    /// Where in the layout the next one most likely is, as they come and as they are taken.
     next: usize,
 }
 
@@ -42,10 +42,10 @@ struct Known<'a> {
 
 impl<'a> Fields<'a> {
     /// An object's fields.
-    pub(crate) fn new(layout: &'static Layout, map: Map) -> Self {
+    pub(crate) fn new(layout: &'static Layout, map: Map) -> Box<Self> {
         let mut fields = Self::empty(layout);
         for (key, value) in map {
-            match fields.place(&key) {
+            match layout.place(&key, fields.next) {
                 Some(place) => {
                     let node = match layout.inside(place) {
                         Some(inside) => Node::of(inside, value),
@@ -56,11 +56,15 @@ impl<'a> Fields<'a> {
                 None => fields.put_extra(key, value),
             }
         }
-        fields.complete()
+        fields.complete();
+        fields
     }
 
     /// As [`Fields::new`], from any value.
-    pub(crate) fn from_value(layout: &'static Layout, value: Value) -> Result<Self, DecodeError> {
+    pub(crate) fn from_value(
+        layout: &'static Layout,
+        value: Value,
+    ) -> Result<Box<Self>, DecodeError> {
         match value {
             Value::Object(map) => Ok(Self::new(layout, map)),
             other => Err(DecodeError::NotAnObject {
@@ -70,21 +74,21 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// To be filled and completed.
-    pub(crate) fn empty(layout: &'static Layout) -> Self {
-        Self {
+    /// To be filled and completed; in a box, since it is passed on often.
+    pub(crate) fn empty(layout: &'static Layout) -> Box<Self> {
+        Box::new(Self {
             layout,
-            known: Vec::with_capacity(layout.len()),
+            known: Vec::with_capacity(layout.keys.len()),
             extra: Map::new(),
             order: KeyOrder::default(),
             is_in_order: true,
             next: 0,
-        }
+        })
     }
 
-    /// The place of a known key in the layout.
-    pub(crate) fn place(&self, key: &str) -> Option<usize> {
-        self.layout.place(key, self.next)
+    /// The place in the layout that the next field has most likely.
+    pub(crate) fn likely_place(&self) -> usize {
+        self.next
     }
 
     /// Puts the field of this place; as in Python, the last of those with the same key counts.
@@ -96,7 +100,7 @@ impl<'a> Fields<'a> {
             }
             self.is_in_order = false;
         }
-        let is_in_tail = place >= self.layout.head.len();
+        let is_in_tail = place >= self.layout.head_len();
         self.is_in_order &= self.extra.is_empty() || is_in_tail;
         self.next = self.next.max(place + 1);
         self.known.push(Known {
@@ -110,25 +114,25 @@ impl<'a> Fields<'a> {
     pub(crate) fn put_extra(&mut self, key: String, value: Value) {
         let is_new = self.extra.insert(key, value).is_none();
         // They stand before the tail.
-        let is_before_tail = self.next <= self.layout.head.len();
+        let is_before_tail = self.next <= self.layout.head_len();
         self.is_in_order &= !is_new || is_before_tail;
     }
 
     /// All were put.
-    pub(crate) fn complete(mut self) -> Self {
+    pub(crate) fn complete(&mut self) {
         if !self.is_as_celery_writes() {
             let known = self.known.iter();
-            let known = known.map(|known| (known.extra_before, self.name(known).to_owned()));
+            let name = |place| self.layout.name(place).unwrap_or_default();
+            let known = known.map(|known| (known.extra_before, name(known.place).to_owned()));
             let keys = merged(known, self.extra.keys().cloned());
             self.order = KeyOrder::received(keys);
         }
         self.next = 0;
-        self
     }
 
     /// Whether it would be written with the same keys in the same order.
     fn is_as_celery_writes(&self) -> bool {
-        let mut missing = self.layout.len() - self.known.len();
+        let mut missing = self.layout.keys.len() - self.known.len();
         for name in self.layout.optional {
             match self.position(name) {
                 None => missing -= 1,
@@ -139,23 +143,20 @@ impl<'a> Fields<'a> {
         self.is_in_order && missing == 0
     }
 
-    fn name(&self, known: &Known<'_>) -> &'static str {
-        self.layout.name(known.place).unwrap_or_default()
-    }
-
-    /// Where a field is; fields are taken in the order of the layout, most of them.
+    /// Where a field is.
     #[inline]
     fn position(&self, key: &str) -> Option<usize> {
-        match self.known.get(self.next) {
-            Some(known) if self.name(known) == key => Some(self.next),
-            _ => self.search(key),
-        }
+        let place = self.layout.place(key, self.next)?;
+        self.position_of(place)
     }
 
-    #[inline(never)]
-    fn search(&self, key: &str) -> Option<usize> {
-        let mut known = self.known.iter();
-        known.position(|known| self.name(known) == key)
+    #[inline]
+    fn position_of(&self, place: usize) -> Option<usize> {
+        // Most objects have all fields that they can have.
+        match self.known.get(place) {
+            Some(known) if known.place == place => Some(place),
+            _ => self.known.iter().position(|known| known.place == place),
+        }
     }
 
     fn is_null(&self, at: usize) -> bool {
@@ -181,8 +182,9 @@ impl<'a> Fields<'a> {
     /// Takes a field's value; null is taken as well and is none.
     #[inline]
     fn take(&mut self, key: &str) -> Option<(&mut Option<Node<'a>>, Node<'a>)> {
-        let at = self.position(key)?;
-        self.next = at + 1;
+        let place = self.layout.place(key, self.next)?;
+        self.next = place + 1;
+        let at = self.position_of(place)?;
         let slot = &mut self.known.get_mut(at)?.value;
         let node = slot.take().filter(|node| !node.is_null())?;
         Some((slot, node))
@@ -231,15 +233,13 @@ impl<'a> Fields<'a> {
         &mut self,
         key: &'static str,
         layout: &'static Layout,
-    ) -> Result<Fields<'a>, DecodeError> {
-        let inside: Option<Box<Fields<'a>>> = self.optional(key)?;
-        Ok(inside.map_or_else(
-            || {
+    ) -> Result<Box<Self>, DecodeError> {
+        self.optional(key).map(|inside| {
+            inside.unwrap_or_else(|| {
                 self.remember_null(key);
-                Fields::empty(layout).complete()
-            },
-            |fields| *fields,
-        ))
+                Fields::new(layout, Map::new())
+            })
+        })
     }
 
     fn remember_null(&mut self, key: &'static str) {
@@ -249,6 +249,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The field if it has the expected type; otherwise it stays among the unknown keys.
+    #[inline]
     pub(crate) fn lenient<T: FromNode<'a>>(&mut self, key: &'static str) -> Option<T> {
         let (slot, node) = self.take(key)?;
         match T::from_node(node) {
@@ -322,7 +323,7 @@ mod tests {
     use super::*;
 
     const LAYOUT: Layout = Layout {
-        head: &["a", "b"],
+        keys: &["a", "b"],
         ..Layout::named("thing")
     };
 

@@ -73,7 +73,7 @@ pub struct TimeLimit {
 }
 
 pub(crate) const HEADERS: Layout = Layout {
-    head: &[
+    keys: &[
         "lang",
         "task",
         "id",
@@ -103,7 +103,7 @@ impl Headers {
     /// # Errors
     /// A header that decides how the task runs has another type, or `eta` or `expires` is no time.
     pub fn from_map(map: Map) -> Result<Self, DecodeError> {
-        Self::from_fields(Fields::new(&HEADERS, map))
+        Self::from_fields(*Fields::new(&HEADERS, map))
     }
 
     pub(crate) fn from_fields(mut fields: Fields<'_>) -> Result<Self, DecodeError> {

@@ -193,11 +193,11 @@ pub(crate) fn fields_within<'a>(
     limits: &Limits,
     layout: &'static Layout,
     bytes: &'a [u8],
-) -> Result<Fields<'a>, DecodeError> {
+) -> Result<Box<Fields<'a>>, DecodeError> {
     match read_within(limits, layout.object, bytes, |reader| {
         reader.node(Some(layout))
     })? {
-        Node::Fields(fields) => Ok(*fields),
+        Node::Fields(fields) => Ok(fields),
         other => Err(DecodeError::NotAnObject {
             what: layout.object,
             found: other.kind(),
@@ -371,6 +371,29 @@ mod tests {
         // A worker's threads have twice as much, and are not at their beginning.
         let thread = std::thread::Builder::new().stack_size(1024 * 1024);
         thread.spawn(use_it).unwrap().join().unwrap();
+    }
+
+    #[test]
+    fn what_is_read_is_exactly_what_the_limits_allow() {
+        for text in [
+            "1",
+            "[]",
+            "[[[[]]]]",
+            "[1,2,3,4,5,6]",
+            r#"{"a":[{},{"b":[]},"[,]"],"c":1}"#,
+            "[NaN,[1e999],\"\\ud83d\"]",
+        ] {
+            for (values, nesting) in (0..12).flat_map(|n| (0..6).map(move |depth| (n, depth))) {
+                let limits = Limits {
+                    values,
+                    nesting,
+                    ..Limits::default()
+                };
+                let read = parse_within(&limits, "body", text.as_bytes());
+                let checked = limits.check_json("body", text.as_bytes());
+                assert_eq!(read.map(drop), checked, "{text} {limits:?}");
+            }
+        }
     }
 
     #[test]

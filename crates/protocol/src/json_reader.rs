@@ -62,6 +62,10 @@ pub(crate) fn read<'a, T>(
     read.map_err(|reason| reader.error(reason))
 }
 
+/// How a list and an object end, and the error when they do not.
+const LIST: (u8, &str) = (b']', "expected `,` or `]`");
+const OBJECT: (u8, &str) = (b'}', "expected `,` or `}`");
+
 pub(crate) struct Reader<'a> {
     text: &'a str,
     bytes: &'a [u8],
@@ -129,13 +133,14 @@ impl<'a> Reader<'a> {
     pub(crate) fn node(&mut self, layout: Option<&'static Layout>) -> Read<Node<'a>> {
         self.blanks();
         match (self.peek(), layout) {
-            (Some(b'{'), Some(layout)) => self.fields(layout).map(Box::new).map(Node::Fields),
+            (Some(b'{'), Some(layout)) => self.fields(layout).map(Node::Fields),
             (Some(b'{'), None) => self.map().map(Box::new).map(Node::Object),
             (Some(b'['), _) => self.list().map(Node::List),
             (Some(b'"'), _) => Ok(match self.string()? {
                 Text::Whole(text) => Node::Text(text),
                 Text::Broken(inside) => broken(&inside).into(),
             }),
+            (Some(b'n'), _) if self.skip_word("null") => Ok(Node::Null),
             _ => self.value().map(Node::from),
         }
     }
@@ -147,7 +152,7 @@ impl<'a> Reader<'a> {
             return self.value().map(Body::Other);
         }
         let mut parts = Vec::with_capacity(3);
-        self.items(|reader| {
+        self.items(LIST, |reader| {
             let layout = (parts.len() == 2).then_some(embed);
             parts.push(reader.node(layout)?);
             Ok(())
@@ -173,7 +178,7 @@ impl<'a> Reader<'a> {
 
     fn list(&mut self) -> Read<Vec<Value>> {
         let mut items = Vec::new();
-        self.items(|reader| {
+        self.items(LIST, |reader| {
             items.push(reader.value()?);
             Ok(())
         })?;
@@ -182,74 +187,72 @@ impl<'a> Reader<'a> {
 
     fn map(&mut self) -> Read<Map> {
         let mut map = Map::new();
-        self.entries(|reader, key| {
-            let value = reader.value()?;
-            map.insert(key.into_owned(), value);
+        self.items(OBJECT, |reader| {
+            let key = reader.key()?.into_owned();
+            map.insert(key, reader.value()?);
             Ok(())
         })?;
         Ok(map)
     }
 
-    fn fields(&mut self, layout: &'static Layout) -> Read<Fields<'a>> {
+    fn fields(&mut self, layout: &'static Layout) -> Read<Box<Fields<'a>>> {
         let mut fields = Fields::empty(layout);
-        self.entries(|reader, key| {
-            match fields.place(&key) {
+        self.items(OBJECT, |reader| {
+            let likely = fields.likely_place();
+            if layout
+                .name(likely)
+                .is_some_and(|name| reader.skip_key(name))
+            {
+                reader.colon()?;
+                fields.put_known(likely, reader.node(layout.inside(likely))?);
+                return Ok(());
+            }
+            let key = reader.key()?;
+            match layout.place(&key, likely) {
                 Some(place) => fields.put_known(place, reader.node(layout.inside(place))?),
                 None => fields.put_extra(key.into_owned(), reader.value()?),
             }
             Ok(())
         })?;
-        Ok(fields.complete())
+        fields.complete();
+        Ok(fields)
     }
 
-    /// Reads a list with `item` for each of its items.
-    fn items(&mut self, mut item: impl FnMut(&mut Self) -> Read<()>) -> Read<()> {
-        self.enter()?;
-        self.blanks();
-        if self.skip(b']') {
-            return self.leave();
-        }
-        loop {
-            item(self)?;
-            self.blanks();
-            if self.skip(b']') {
-                return self.leave();
-            }
-            if !self.skip(b',') {
-                return Err("expected `,` or `]`");
-            }
-        }
-    }
-
-    /// Reads an object with `entry` for what follows each of its keys.
-    fn entries(&mut self, mut entry: impl FnMut(&mut Self, Cow<'a, str>) -> Read<()>) -> Read<()> {
-        self.enter()?;
-        self.blanks();
-        if self.skip(b'}') {
-            return self.leave();
-        }
-        loop {
-            let key = self.key()?;
-            entry(self, key)?;
-            self.blanks();
-            if self.skip(b'}') {
-                return self.leave();
-            }
-            if !self.skip(b',') {
-                return Err("expected `,` or `}`");
-            }
-        }
-    }
-
-    fn enter(&mut self) -> Read<()> {
+    /// Goes through a list or an object, with `item` for each of its items.
+    fn items(
+        &mut self,
+        (end, expected): (u8, &'static str),
+        mut item: impl FnMut(&mut Self) -> Read<()>,
+    ) -> Read<()> {
         self.at += 1;
         self.levels = self.levels.checked_sub(1).ok_or("nested too deep")?;
+        self.blanks();
+        if !self.skip(end) {
+            loop {
+                item(self)?;
+                self.blanks();
+                if self.skip(end) {
+                    break;
+                }
+                if !self.skip(b',') {
+                    return Err(expected);
+                }
+            }
+        }
+        self.levels += 1;
         Ok(())
     }
 
-    fn leave(&mut self) -> Read<()> {
-        self.levels += 1;
-        Ok(())
+    /// Goes behind this key, if it is next and written without escapes.
+    fn skip_key(&mut self, name: &str) -> bool {
+        self.blanks();
+        let inside = self.rest().strip_prefix(b"\"");
+        let behind = inside.and_then(|rest| rest.strip_prefix(name.as_bytes()));
+        let is_there = behind.is_some_and(|rest| rest.first() == Some(&b'"'));
+        if is_there {
+            self.at += name.len() + 2;
+        }
+        is_there
     }
 
     /// Reads a key, as it is kept, and its colon.
@@ -262,11 +265,16 @@ impl<'a> Reader<'a> {
             Text::Whole(key) => special::kept_key(key),
             Text::Broken(inside) => special::broken_key(&inside).into(),
         };
-        self.blanks();
-        if !self.skip(b':') {
-            return Err("expected `:`");
-        }
+        self.colon()?;
         Ok(key)
+    }
+
+    fn colon(&mut self) -> Read<()> {
+        self.blanks();
+        match self.skip(b':') {
+            true => Ok(()),
+            false => Err("expected `:`"),
+        }
     }
 
     fn digits(&mut self) -> bool {
@@ -316,26 +324,31 @@ impl<'a> Reader<'a> {
     fn string(&mut self) -> Read<Text<'a>> {
         self.at += 1;
         let start = self.at;
-        self.at += json_text::plain_length(self.rest());
-        let mut is_plain = true;
+        let rest = self.rest();
+        let length = json_text::plain_length(rest);
+        self.at += length;
+        if rest.get(length) == Some(&b'"') {
+            let inside = self.text.get(start..self.at).unwrap_or_default();
+            self.at += 1;
+            return Ok(Text::Whole(Cow::Borrowed(inside)));
+        }
+        self.string_with_escapes(start)
+    }
+
+    #[cold]
+    fn string_with_escapes(&mut self, start: usize) -> Read<Text<'a>> {
         loop {
             match self.peek() {
                 None => return Err("EOF while parsing a string"),
                 Some(b'"') => break,
-                Some(b'\\') => {
-                    is_plain = false;
-                    self.at += 2;
-                }
+                Some(b'\\') => self.at += 2,
                 Some(0..=0x1f) => return Err("control character in a string"),
                 Some(_) => self.at += json_text::plain_length(self.rest()),
             }
         }
         let inside = self.text.get(start..self.at).unwrap_or_default();
         self.at += 1;
-        match is_plain {
-            true => Ok(Text::Whole(Cow::Borrowed(inside))),
-            false => Text::unescaped(inside),
-        }
+        Text::unescaped(inside)
     }
 }
 

@@ -20,13 +20,14 @@ pub struct KeyOrder {
     nulls: Vec<&'static str>,
 }
 
-/// How Celery writes an object: the known keys before and after any further ones.
+/// How Celery writes an object: the known keys in their order, some of them after any further ones.
 #[derive(Debug)]
 pub(crate) struct Layout {
     /// What the object is called in errors.
     pub(crate) object: &'static str,
-    pub(crate) head: &'static [&'static str],
-    pub(crate) tail: &'static [&'static str],
+    pub(crate) keys: &'static [&'static str],
+    /// How many of the last of them come after any further ones.
+    pub(crate) tail: usize,
     /// Those of the above that are left out where there is nothing to say.
     pub(crate) optional: &'static [&'static str],
     /// Those of the above that are objects with a layout.
@@ -38,30 +39,32 @@ impl Layout {
     pub(crate) const fn named(object: &'static str) -> Self {
         Self {
             object,
-            head: &[],
-            tail: &[],
+            keys: &[],
+            tail: 0,
             optional: &[],
             inside: &[],
         }
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.head.len() + self.tail.len()
+    /// How many come before any further ones.
+    pub(crate) fn head_len(&self) -> usize {
+        self.keys.len().saturating_sub(self.tail)
     }
 
     /// The known key of this place.
     pub(crate) fn name(&self, place: usize) -> Option<&'static str> {
-        let behind_head = || self.tail.get(place.checked_sub(self.head.len())?);
-        self.head.get(place).or_else(behind_head).copied()
+        self.keys.get(place).copied()
     }
 
     /// The place of a key, if it is known; most come one after the other, so it is looked for at `likely` first.
+    #[inline]
     pub(crate) fn place(&self, key: &str, likely: usize) -> Option<usize> {
-        if self.name(likely) == Some(key) {
+        // Most are even the same literal.
+        let is_it = |name: &str| std::ptr::eq(name, key) || name == key;
+        if self.name(likely).is_some_and(is_it) {
             return Some(likely);
         }
-        let mut names = self.head.iter().chain(self.tail);
-        names.position(|name| *name == key)
+        self.keys.iter().position(|name| *name == key)
     }
 
     /// The layout of the object at this place, if it is to be one.
@@ -74,8 +77,13 @@ impl Layout {
         inside.find_map(|(inner, layout)| (*inner == name).then_some(*layout))
     }
 
+    fn is_in_tail(&self, key: &str) -> bool {
+        let tail = self.keys.get(self.head_len()..).unwrap_or_default();
+        tail.contains(&key)
+    }
+
     fn knows(&self, key: &str) -> bool {
-        self.head.contains(&key) || self.tail.contains(&key)
+        self.keys.contains(&key)
     }
 }
 
@@ -132,7 +140,7 @@ fn arrange_as_celery(layout: &Layout, known: Map, extra: &Map) -> Map {
     let (mut tail, mut map): (Map, Map) = known
         .into_iter()
         .filter(|(key, value)| said(key, value))
-        .partition(|(key, _)| layout.tail.contains(&key.as_str()));
+        .partition(|(key, _)| layout.is_in_tail(key));
     add_missing(
         &mut map,
         extra
@@ -173,8 +181,8 @@ mod tests {
 
     const LAYOUT: Layout = Layout {
         object: "thing",
-        head: &["a", "b", "maybe", "list"],
-        tail: &["z"],
+        keys: &["a", "b", "maybe", "list", "z"],
+        tail: 1,
         optional: &["maybe"],
         inside: &[],
     };

@@ -104,15 +104,14 @@ impl TaskMessage {
             map.shift_remove("compression");
             headers = Fields::new(&HEADERS, map);
         }
-        let mut message = Self::from_body(body, headers, properties)?;
-        (message.serializer, message.compression) = (serializer, compression);
-        Ok(message)
+        Self::from_body(body, *headers, properties, (serializer, compression))
     }
 
     fn from_body(
         body: Body<'_>,
         headers: Fields<'_>,
         properties: Properties,
+        (serializer, compression): (Serializer, Option<Compression>),
     ) -> Result<Self, DecodeError> {
         match body {
             Body::Call([args, kwargs, embed]) if headers.has("task") => Ok(Self {
@@ -124,13 +123,18 @@ impl TaskMessage {
                     Some(fields) => Embed::from_fields(*fields)?,
                     None => Embed::from_map(Map::new())?,
                 },
-                serializer: Serializer::default(),
-                compression: None,
+                serializer,
+                compression,
             }),
             Body::Other(Value::Object(body))
                 if !headers.has("task") || body.contains_key("args") =>
             {
-                from_protocol_1(body, headers.into_map(), properties)
+                let message = from_protocol_1(body, headers.into_map(), properties)?;
+                Ok(Self {
+                    serializer,
+                    compression,
+                    ..message
+                })
             }
             Body::Other(Value::Array(_)) if headers.has("task") => {
                 Headers::from_fields(headers)?;
@@ -248,7 +252,7 @@ fn part<'a, T: FromNode<'a>>(
 
 /// What a body of protocol 1 says beside what later became headers.
 const PROTOCOL_1: Layout = Layout {
-    head: &[
+    keys: &[
         "args",
         "kwargs",
         "callbacks",

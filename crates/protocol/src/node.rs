@@ -40,7 +40,7 @@ impl Node<'_> {
     /// A value that has a layout if it is an object.
     pub(crate) fn of(layout: &'static Layout, value: Value) -> Self {
         match value {
-            Value::Object(map) => Self::Fields(Box::new(Fields::new(layout, map))),
+            Value::Object(map) => Self::Fields(Fields::new(layout, map)),
             other => Self::from(other),
         }
     }

@@ -43,7 +43,7 @@ pub struct TaskMeta {
 
 const LAYOUT: Layout = Layout {
     object: "result",
-    head: &[
+    keys: &[
         "status",
         "result",
         "traceback",
@@ -51,8 +51,9 @@ const LAYOUT: Layout = Layout {
         "date_done",
         "group_id",
         "parent_id",
+        "task_id",
     ],
-    tail: &["task_id"],
+    tail: 1,
     optional: &["group_id", "parent_id"],
     inside: &[],
 };
