@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::Slots;
 use crate::transport::MAX_TAKE;
 
-/// Short tasks free half of the room in less; whatever there is after this is worth a take.
+/// Short tasks free most of the room in less; whatever there is after this is worth a take.
 const SOON: Duration = Duration::from_millis(5);
 
 /// See the module's text.
@@ -25,7 +25,7 @@ impl Prefetch {
     /// Room for so many messages; at least one.
     pub(crate) fn new(limit: usize) -> Self {
         let limit = limit.clamp(1, Semaphore::MAX_PERMITS);
-        let worth = (limit / 2).clamp(1, MAX_TAKE / 2);
+        let worth = (limit - limit / 4).clamp(1, MAX_TAKE / 2);
         Self {
             room: Arc::new(Semaphore::new(limit)),
             worth: u32::try_from(worth).unwrap_or(u32::MAX),
@@ -42,8 +42,9 @@ impl Prefetch {
         Arc::clone(&self.room).try_acquire_owned().ok()
     }
 
-    /// Waits until half of the room is free: a take costs the same for one message as for many. A slot that has
-    /// nothing to run does not wait for that, and where tasks take longer nobody does.
+    /// Waits until three quarters of the room are free: a take costs the same for one message as for many, and the last
+    /// quarter runs meanwhile. A slot that has nothing to run does not wait for that, and where tasks take longer nobody
+    /// does.
     pub(crate) async fn is_worth_a_take(&self, slots: &mut Slots) {
         tokio::select! {
             biased;
