@@ -6,7 +6,8 @@
 use toml::{Table, Value};
 
 use super::kinds::{
-    CountOrNone, Flag, Kind, Name, Priority, RateLimitOrNone, Seconds, SecondsOrNever,
+    CountOrNone, Flag, Kind, Name, Priority, RateLimitOrNone, Seconds, SecondsOrNever, of_tables,
+    tables_of,
 };
 use super::serializers::{CompressionName, SerializerName};
 use crate::handler::{MaxRetries, TaskOptions};
@@ -45,24 +46,13 @@ impl Kind for Annotations {
                                     {\"proj.add\" = {rate_limit = \"10/s\", time_limit = 60}}; or a list of such tables";
 
     fn read(toml: &Value) -> Option<TaskAnnotations> {
-        let tables = match toml {
-            Value::Table(table) if table.is_empty() => Some(Vec::new()),
-            Value::Table(table) => Some(vec![table.clone()]),
-            Value::Array(tables) => tables.iter().map(|it| it.as_table().cloned()).collect(),
-            _ => None,
-        };
-        tables
-            .filter(|tables| tables.iter().all(can_be_set))
-            .map(|tables| TaskAnnotations { tables })
+        let tables: Vec<Table> = tables_of(toml)?.into_iter().cloned().collect();
+        let can_be_set = tables.iter().all(can_be_set);
+        can_be_set.then_some(TaskAnnotations { tables })
     }
 
     fn write(value: &TaskAnnotations) -> Value {
-        let mut tables: Vec<Value> = value.tables.iter().cloned().map(Value::Table).collect();
-        match tables.len() {
-            0 => Value::Table(Table::new()),
-            1 => tables.remove(0),
-            _ => Value::Array(tables),
-        }
+        of_tables(value.tables.clone())
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use toml::Value;
+use toml::{Table, Value};
 
 use super::mask::mask_url;
 use crate::handler::RateLimit;
@@ -163,6 +163,25 @@ impl Kind for Concurrency {
 
     fn write(value: &Option<usize>) -> Value {
         value.map_or_else(|| Value::from("auto"), |number| Count::write(&number))
+    }
+}
+
+/// The tables of what may be one of them, or a list of some; an empty one is none.
+pub(super) fn tables_of(toml: &Value) -> Option<Vec<&Table>> {
+    match toml {
+        Value::Table(table) if table.is_empty() => Some(Vec::new()),
+        Value::Table(table) => Some(vec![table]),
+        Value::Array(tables) => tables.iter().map(Value::as_table).collect(),
+        _ => None,
+    }
+}
+
+/// The other way.
+pub(super) fn of_tables(mut tables: Vec<Table>) -> Value {
+    match tables.len() {
+        0 => Value::Table(Table::new()),
+        1 => Value::Table(tables.remove(0)),
+        _ => Value::Array(tables.into_iter().map(Value::Table).collect()),
     }
 }
 

@@ -5,7 +5,7 @@
 
 use toml::{Table, Value};
 
-use super::kinds::Kind;
+use super::kinds::{Kind, of_tables, tables_of};
 
 /// Tables of task names and their queues, asked in turn: the first that has an answer decides. In each, a name that stands
 /// there in full comes first, then the patterns with `*` in their order. `?` and `[a-z]` in them are as in a shell.
@@ -45,30 +45,18 @@ impl Kind for Routes {
                                     {queue = \"feeds\"}; or a list of such tables";
 
     fn read(toml: &Value) -> Option<TaskRoutes> {
-        let tables = match toml {
-            Value::Table(table) if table.is_empty() => Some(Vec::new()),
-            Value::Table(table) => Some(vec![read_table(table)?]),
-            Value::Array(tables) => {
-                let tables = tables.iter();
-                tables.map(|table| read_table(table.as_table()?)).collect()
-            }
-            _ => None,
-        };
-        tables.map(|tables| TaskRoutes { tables })
+        let tables = tables_of(toml)?.into_iter().map(read_table);
+        let tables = tables.collect::<Option<_>>()?;
+        Some(TaskRoutes { tables })
     }
 
     fn write(value: &TaskRoutes) -> Value {
         let tables = value.tables.iter().map(|table| {
             let routes = table.iter();
             let routes = routes.map(|(task, queue)| (task.clone(), Value::from(queue.as_str())));
-            Value::Table(routes.collect())
+            routes.collect()
         });
-        let mut tables: Vec<Value> = tables.collect();
-        match tables.len() {
-            0 => Value::Table(Table::new()),
-            1 => tables.remove(0),
-            _ => Value::Array(tables),
-        }
+        of_tables(tables.collect())
     }
 }
 
