@@ -7,7 +7,7 @@
 
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use celeriac_protocol::message::{Headers, TaskMessage};
@@ -42,7 +42,7 @@ struct Inner {
     /// What the task sees of that, once it has asked.
     cancelled: OnceLock<CancellationToken>,
     /// Done when the soft time limit has passed.
-    soft_limit: OnceLock<CancellationToken>,
+    soft_limit: LazyLock<CancellationToken>,
     /// The task has asked for that, so it is told and not ended.
     hears_soft_limit: AtomicBool,
     decision: Mutex<Option<Outcome>>,
@@ -87,7 +87,7 @@ impl Context {
                 place,
                 cancelled: OnceLock::new(),
                 end,
-                soft_limit: OnceLock::new(),
+                soft_limit: LazyLock::new(CancellationToken::new),
                 hears_soft_limit: AtomicBool::new(false),
                 decision: Mutex::new(None),
                 children: Mutex::new(Vec::new()),
@@ -235,13 +235,12 @@ impl Context {
     /// what it likes until its hard limit. One that never asks is ended with `SoftTimeLimitExceeded`.
     pub fn soft_limit(&self) -> &CancellationToken {
         self.inner.hears_soft_limit.store(true, Ordering::Relaxed);
-        self.inner.soft_limit.get_or_init(CancellationToken::new)
+        &self.inner.soft_limit
     }
 
     /// The soft limit has passed; `true` when the task listens.
     pub(crate) fn reach_soft_limit(&self) -> bool {
-        let soft_limit = &self.inner.soft_limit;
-        soft_limit.get_or_init(CancellationToken::new).cancel();
+        self.inner.soft_limit.cancel();
         self.inner.hears_soft_limit.load(Ordering::Relaxed)
     }
 

@@ -150,7 +150,8 @@ impl Executor {
         }
     }
 
-    /// From the slot to the end of the run. What is rare is boxed, as in [`Self::finish`]. What is left to do then is returned, unless it is done already.
+    /// From the slot to the end of the run. What is left to do then is returned, unless it is done already. What is rare
+    /// is boxed, as in [`Self::finish`].
     async fn execute(&self, mut request: Request) -> Option<Ending> {
         if request.context().is_cancelled() {
             request.subject().lost();
