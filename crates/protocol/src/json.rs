@@ -115,14 +115,53 @@ pub(crate) fn write_map(out: &mut String, map: &Map) {
         if index > 0 {
             out.push_str(", ");
         }
-        match special::key_said(key) {
-            Key::Text(key) => write_string(out, key),
-            Key::Literal(inside) => out.extend(["\"", inside, "\""]),
-        }
-        out.push_str(": ");
+        write_key(out, key);
         write_value(out, value);
     }
     out.push('}');
+}
+
+fn write_key(out: &mut String, key: &str) {
+    match special::key_said(key) {
+        Key::Text(key) => write_string(out, key),
+        Key::Literal(inside) => out.extend(["\"", inside, "\""]),
+    }
+    out.push_str(": ");
+}
+
+/// The text of an object that is written key by key.
+pub(crate) struct ObjectText {
+    text: String,
+}
+
+impl ObjectText {
+    pub(crate) fn with_capacity(bytes: usize) -> Self {
+        let mut text = String::with_capacity(bytes);
+        text.push('{');
+        Self { text }
+    }
+
+    pub(crate) fn value(&mut self, key: &str, value: &Value) {
+        self.key(key);
+        write_value(&mut self.text, value);
+    }
+
+    pub(crate) fn text(&mut self, key: &str, text: &str) {
+        self.key(key);
+        write_string(&mut self.text, text);
+    }
+
+    fn key(&mut self, key: &str) {
+        if self.text.len() > 1 {
+            self.text.push_str(", ");
+        }
+        write_key(&mut self.text, key);
+    }
+
+    pub(crate) fn finish(mut self) -> String {
+        self.text.push('}');
+        self.text
+    }
 }
 
 /// The body of a task message: `[args, kwargs, embed]`.

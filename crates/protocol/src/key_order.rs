@@ -101,6 +101,11 @@ impl KeyOrder {
         self.nulls.push(key);
     }
 
+    /// Whether [`Self::arrange`] gives what Celery writes: the known keys, and between them what is `extra`.
+    pub(crate) fn is_celerys(&self, layout: &Layout, extra: &Map) -> bool {
+        *self == Self::default() && !extra.keys().any(|key| layout.knows(key))
+    }
+
     /// Puts an object together: `known` holds every typed field, `extra` the rest.
     pub(crate) fn arrange(&self, layout: &Layout, mut known: Map, extra: &Map) -> Map {
         // A misfit kept in `extra` speaks for its typed field as long as that is empty.

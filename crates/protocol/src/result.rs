@@ -58,6 +58,33 @@ const LAYOUT: Layout = Layout {
     inside: &[],
 };
 
+/// What one of the keys has.
+enum Part<'a> {
+    Text(Option<&'a str>),
+    Value(&'a Value),
+}
+
+impl Part<'_> {
+    fn is_null(&self) -> bool {
+        matches!(self, Self::Text(None) | Self::Value(Value::Null))
+    }
+
+    fn to_value(&self) -> Value {
+        match *self {
+            Self::Text(text) => json!(text),
+            Self::Value(value) => value.clone(),
+        }
+    }
+
+    fn write(&self, object: &mut json::ObjectText, key: &str) {
+        match *self {
+            Self::Text(None) => object.value(key, &Value::Null),
+            Self::Text(Some(text)) => object.text(key, text),
+            Self::Value(value) => object.value(key, value),
+        }
+    }
+}
+
 impl TaskMeta {
     /// A state with its result, nothing else.
     pub fn new(task_id: impl Into<String>, status: State, result: Value) -> Self {
@@ -114,7 +141,28 @@ impl TaskMeta {
 
     /// The text to store and to publish, in JSON.
     pub fn to_json(&self) -> String {
-        json::to_python_string(&self.to_map())
+        match self.key_order.is_celerys(&LAYOUT, &self.extra) {
+            true => self.to_celerys_json(),
+            false => json::to_python_string(&self.to_map()),
+        }
+    }
+
+    /// As [`KeyOrder::arrange`] orders it, without the map: each task that keeps its result writes one.
+    fn to_celerys_json(&self) -> String {
+        let mut object = json::ObjectText::with_capacity(256);
+        let said =
+            |(key, part): &(&str, Part<'_>)| !part.is_null() || !LAYOUT.optional.contains(key);
+        let mut parts = LAYOUT.keys.iter().copied().zip(self.parts());
+        let head = parts.by_ref().take(LAYOUT.head_len());
+        head.filter(said)
+            .for_each(|(key, part)| part.write(&mut object, key));
+        self.extra
+            .iter()
+            .for_each(|(key, value)| object.value(key, value));
+        parts
+            .filter(said)
+            .for_each(|(key, part)| part.write(&mut object, key));
+        object.finish()
     }
 
     /// The bytes to store and to publish.
@@ -129,16 +177,24 @@ impl TaskMeta {
     }
 
     fn to_map(&self) -> Map {
-        let mut known = Map::new();
-        known.insert("status".to_owned(), json!(self.status.as_str()));
-        known.insert("result".to_owned(), self.result.clone());
-        known.insert("traceback".to_owned(), json!(self.traceback));
-        known.insert("children".to_owned(), self.children.clone());
-        known.insert("date_done".to_owned(), json!(self.date_done));
-        known.insert("group_id".to_owned(), json!(self.group_id));
-        known.insert("parent_id".to_owned(), json!(self.parent_id));
-        known.insert("task_id".to_owned(), json!(self.task_id));
-        self.key_order.arrange(&LAYOUT, known, &self.extra)
+        let parts = LAYOUT.keys.iter().zip(self.parts());
+        let known = parts.map(|(key, part)| ((*key).to_owned(), part.to_value()));
+        self.key_order
+            .arrange(&LAYOUT, known.collect(), &self.extra)
+    }
+
+    /// In the order of [`LAYOUT`].
+    fn parts(&self) -> [Part<'_>; LAYOUT.keys.len()] {
+        [
+            Part::Text(Some(self.status.as_str())),
+            Part::Value(&self.result),
+            Part::Text(self.traceback.as_deref()),
+            Part::Value(&self.children),
+            Part::Text(self.date_done.as_deref()),
+            Part::Text(self.group_id.as_deref()),
+            Part::Text(self.parent_id.as_deref()),
+            Part::Text(Some(&self.task_id)),
+        ]
     }
 
     /// The exception, when the state is one of those that have one and it is in Celery's form.
@@ -152,6 +208,26 @@ impl TaskMeta {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn it_is_written_as_it_is_arranged() {
+        let plain = TaskMeta::new("an-id", State::Success, json!({"a": [1.5, "\u{e9}"]}));
+        let member = TaskMeta {
+            group_id: Some("a-group".to_owned()),
+            traceback: Some("a\nb".to_owned()),
+            ..plain.clone()
+        };
+        let of = |extra: Value| TaskMeta {
+            extra: extra.as_object().cloned().unwrap(),
+            ..member.clone()
+        };
+        let extended = of(json!({"name": "t", "args": [], "queue": null}));
+        let misfit = of(json!({"parent_id": 7, "name": "t"}));
+        for meta in [plain, member, extended, misfit] {
+            let arranged = json::to_python_string(&meta.to_map());
+            assert_eq!(meta.to_json(), arranged);
+        }
+    }
 
     #[test]
     fn a_result_is_the_same_in_every_serializer() {

@@ -3,7 +3,7 @@
 //! Counterpart: `datetime.isoformat` and `celery/utils/time.py @ 5.7.0` (`maybe_iso8601`). A time without an offset is
 //! UTC, Celery's default; `enable_utc = False` on the other side is not known here.
 
-use chrono::{DateTime, Duration, NaiveDate, NaiveDateTime, NaiveTime, Utc};
+use chrono::{DateTime, Duration, NaiveDate, NaiveDateTime, NaiveTime, SecondsFormat, Utc};
 
 /// What is wrong with a time's text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -13,11 +13,11 @@ pub struct TimestampError(pub(crate) &'static str);
 /// As Python's `isoformat()` of an aware UTC time: `2026-11-23T17:43:36.694319+00:00`, without the fraction when that
 /// is zero. Digits beyond microseconds are cut.
 pub fn isoformat(time: DateTime<Utc>) -> String {
-    if time.timestamp_subsec_micros() == 0 {
-        time.format("%Y-%m-%dT%H:%M:%S+00:00").to_string()
-    } else {
-        time.format("%Y-%m-%dT%H:%M:%S%.6f+00:00").to_string()
-    }
+    let fraction = match time.timestamp_subsec_micros() {
+        0 => SecondsFormat::Secs,
+        _ => SecondsFormat::Micros,
+    };
+    time.to_rfc3339_opts(fraction, false)
 }
 
 /// Reads every form that Celery and Python's `isoformat` write, of any version: with `T` or a space, with or without
