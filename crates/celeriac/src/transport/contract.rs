@@ -413,6 +413,25 @@ async fn a_push_wakes_whoever_waits() {
     }
 }
 
+#[tokio::test]
+async fn a_push_wakes_whoever_has_just_taken_the_last_one() {
+    for pushed_to in [0, 3] {
+        for world in each(|_| {}).await {
+            world.publish("q", 0, 0..1).await;
+            assert_eq!(world.take(&["q"], 2).await.len(), 1, "{}", world.name);
+            let (queues, waiting) = (["q".to_owned()], Instant::now());
+            let push = world.publish("q", pushed_to, 1..2);
+            tokio::join!(world.transport.woken(&queues), push);
+            let waited = waiting.elapsed();
+            assert!(
+                waited < Duration::from_secs(2),
+                "{}: {waited:?}",
+                world.name
+            );
+        }
+    }
+}
+
 /// The name of the worker behind the claims.
 fn worker(deliveries: &[Delivery]) -> String {
     let (worker, _number) = deliveries[0].tag().rsplit_once('-').unwrap();

@@ -368,25 +368,6 @@ async fn much_rubbish_hides_no_message_and_the_order_is_kept() {
 }
 
 #[tokio::test]
-async fn a_push_wakes_a_worker_that_waits() {
-    let world = World::new().await;
-    assert!(world.take(1).await.is_empty());
-    let waiting = std::time::Instant::now();
-    let (_, ()) = tokio::join!(
-        async {
-            world.transport.woken(&queues()).await;
-            assert!(
-                waiting.elapsed() < Duration::from_secs(2),
-                "{:?}",
-                waiting.elapsed()
-            );
-        },
-        world.publish(1)
-    );
-    assert_eq!(world.take(1).await.len(), 1);
-}
-
-#[tokio::test]
 async fn a_worker_that_stands_down_wakes_the_next_one() {
     let world = World::new().await;
     let other = RedisTransport::new(&broker_url(), &world.options).unwrap();

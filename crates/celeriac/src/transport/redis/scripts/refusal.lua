@@ -25,13 +25,12 @@ end
 
 -- One search for each is faster than one for a set of them.
 local find = string.find
-local CONTROL_CHARACTERS
+local CONTROL_CHARACTERS = {
+  '\0', '\1', '\2', '\3', '\4', '\5', '\6', '\7', '\8', '\9', '\10', '\11', '\12', '\13', '\14', '\15',
+  '\16', '\17', '\18', '\19', '\20', '\21', '\22', '\23', '\24', '\25', '\26', '\27', '\28', '\29', '\30', '\31',
+}
 
 local function has_control_characters(message)
-  if not CONTROL_CHARACTERS then
-    CONTROL_CHARACTERS = {}
-    for byte = 0, 31 do CONTROL_CHARACTERS[byte + 1] = string.char(byte) end
-  end
   for i = 1, 32 do
     if find(message, CONTROL_CHARACTERS[i], 1, true) then return true end
   end

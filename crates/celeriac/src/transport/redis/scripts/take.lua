@@ -70,6 +70,7 @@ end
 -- Most lists are empty most of the time, and those that are not come first. This read arms all of them, too. Without the
 -- right to it all are looked at.
 local score
+local popped = {}
 local filled = redis.pcall('EXISTS', unpack(KEYS))
 if failed(filled) then filled = #KEYS end
 
@@ -120,13 +121,14 @@ for i, list in ipairs(KEYS) do
         reply[#reply + 1] = message
       end
       taken = taken + #messages
+      popped[#popped + 1] = list
     end
   end
 end
 
--- Our own pops have disarmed the lists they touched; this read arms them again.
+-- Our own pops have disarmed these lists; this read arms them again.
 if taken > 0 and taken < want then
   -- What is taken is ours by now: a right that is missing here must not hide it.
-  redis.pcall('EXISTS', unpack(KEYS))
+  redis.pcall('EXISTS', unpack(popped))
 end
 return reply
