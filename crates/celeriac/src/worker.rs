@@ -11,7 +11,7 @@ use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -89,7 +89,7 @@ pub struct Worker {
 
 /// What the consumer's messages come out of.
 struct Inlets {
-    requests: mpsc::Receiver<Request>,
+    requests: Ready,
     timed: mpsc::Receiver<timer::Timed>,
     busy: watch::Sender<usize>,
 }
@@ -125,11 +125,11 @@ impl Worker {
         if let Some(worker) = self.options.succession.worker {
             self.app.transport().identify(worker);
         }
-        let (requests, incoming) = mpsc::channel(CHANNEL_CAPACITY);
+        let requests = Ready::new(CHANNEL_CAPACITY);
         let (busy, free) = watch::channel(0);
         let rates = RateLimits::of(&self.app);
         let ready = ReadySender {
-            requests,
+            requests: requests.clone(),
             busy: busy.clone(),
             rates: rates.clone(),
             stopping: shutdown.stopping().clone(),
@@ -141,7 +141,7 @@ impl Worker {
             self.app.settings().worker_send_task_events,
         );
         let inlets = Inlets {
-            requests: incoming,
+            requests,
             timed: timed_incoming,
             busy,
         };
@@ -199,7 +199,6 @@ impl Worker {
             outlets.clone(),
         );
         let timer = tracker.spawn(timer::run(timed, strategy, held.clone(), stopping.clone()));
-        let ready: Ready = Arc::new(Mutex::new(requests));
         let acknowledging = held.clone().acknowledge(released.clone());
         tracker.spawn(acknowledging);
         let most = self.prefetch().clamp(SETTLING_MIN, SETTLING_MAX);
@@ -224,7 +223,7 @@ impl Worker {
         let slots = slots
             .map(|slot| {
                 let run = executor.clone();
-                tracker.spawn(run.run_slot(slot, Arc::clone(&ready), endings.clone()))
+                tracker.spawn(run.run_slot(slot, requests.clone(), endings.clone()))
             })
             .collect();
         Running {
@@ -232,7 +231,7 @@ impl Worker {
             tracker,
             held,
             released,
-            ready,
+            ready: requests,
             slots,
             settling,
             timer,
@@ -344,13 +343,8 @@ impl Running {
     async fn stop(self) {
         let mut left = self.timer.await.unwrap_or_default();
         left.extend(self.rates.await.unwrap_or_default());
-        {
-            let mut ready = self.ready.lock().await;
-            ready.close();
-            while let Some(request) = ready.recv().await {
-                left.push(request.into_delivery());
-            }
-        }
+        let not_begun = self.ready.close().into_iter();
+        left.extend(not_begun.map(Request::into_delivery));
         if !left.is_empty() {
             let count = left.len();
             // Back to the places where they were: by their claims, which are in the order of the takes.

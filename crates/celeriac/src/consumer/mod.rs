@@ -23,21 +23,21 @@ pub(crate) mod timer;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::backoff::{jittered, pause};
 use crate::events::Events;
-use crate::executor::Request;
+use crate::executor::{Ready, Request};
 use crate::shutdown::Shutdown;
 use crate::state::WorkerState;
 use crate::threads::Threads;
-use crate::transport::{Error, MAX_TAKE, QueueEnd};
+use crate::transport::{Delivery, Error, QueueEnd};
 use held::Held;
 pub(crate) use prefetch::Prefetch;
 use rate_limit::{Admission, RateLimits};
-use strategy::Strategy;
+use strategy::{Strategy, Taken};
 use timer::Timed;
 
 /// `broker_connection_retry`: the first wait, and what is added to each, in seconds.
@@ -69,6 +69,16 @@ pub(crate) struct Consumer {
     /// Takes that have failed in a row.
     failures: u32,
     shutdown: Shutdown,
+}
+
+/// Messages that came with one take.
+#[derive(Debug)]
+struct Batch {
+    taken: Vec<Taken>,
+    /// Their room in the prefetch.
+    room: Option<OwnedSemaphorePermit>,
+    /// There may be more.
+    is_full: bool,
 }
 
 /// A slot that is busy for longer than this is not about to be free.
@@ -117,7 +127,7 @@ pub(crate) struct Outlets {
 /// The way to the slots. Full channels must not hold up a stop: the slots take no more then.
 #[derive(Debug, Clone)]
 pub(crate) struct ReadySender {
-    pub(crate) requests: mpsc::Sender<Request>,
+    pub(crate) requests: Ready,
     /// How many requests the slots have, and have before them: counted up here, and down by the slot that is done.
     pub(crate) busy: watch::Sender<usize>,
     pub(crate) rates: RateLimits,
@@ -135,20 +145,20 @@ impl ReadySender {
     }
 
     async fn start(&self, request: Request) -> Result<(), Box<Request>> {
-        let place = tokio::select! {
+        let room = tokio::select! {
             biased;
-            // cancel-safe: a place that was not used is given up
+            // cancel-safe: room that was not used is given up
             () = self.stopping.cancelled() => None,
-            place = self.requests.reserve() => place.ok(),
+            room = self.requests.room() => room,
         };
-        match place {
-            Some(place) => {
+        match room {
+            Some(room) => {
                 self.busy.send_if_modified(|busy| {
                     *busy += 1;
                     // Whoever waits, waits for one that is free.
                     false
                 });
-                place.send(request);
+                room.put(request);
                 Ok(())
             }
             None => Err(Box::new(request)),
@@ -270,27 +280,56 @@ impl Consumer {
     }
 
     async fn consume(&mut self) -> Result<(), Error> {
-        let transport = Arc::clone(self.app.transport());
+        let mut late = Vec::new();
+        let ended = self.take_and_hand_out(&mut late).await;
+        // All at once, so that they keep their order.
+        self.held.requeue(late, QueueEnd::Front).await;
+        ended
+    }
+
+    /// What comes too late to be handed out, because the worker is stopping, is put into `late`.
+    async fn take_and_hand_out(&mut self, late: &mut Vec<Delivery>) -> Result<(), Error> {
         while self.has_room().await {
-            let room = self.prefetch.room().min(MAX_TAKE);
-            // Never inside a select: what is taken must reach our hands.
-            let deliveries = transport.take(&self.queues, room).await?;
+            let mut batch = self.take().await?;
             self.failures = 0;
-            let is_drained = deliveries.len() < room;
-            let mut late = Vec::new();
-            for arrival in self.strategy.arrivals(deliveries).await {
-                late.extend(self.strategy.handle(arrival, self.prefetch.take()).await);
+            // The server takes the next messages while these are read.
+            while batch.is_full && self.prefetch.has_worth() && !self.shutdown.is_stopping() {
+                let (next, ()) = tokio::join!(self.take(), async {
+                    // First the command goes out.
+                    tokio::task::yield_now().await;
+                    self.hand_out(batch, late).await;
+                });
+                batch = next?;
             }
-            // All at once, so that they keep their order.
-            self.held.requeue(late, QueueEnd::Front).await;
+            let is_drained = !batch.is_full;
+            self.hand_out(batch, late).await;
             if is_drained {
                 self.wait_for_more().await?;
             } else if self.prefetch.room() == 0 {
                 // The rest of a burst is not for us: somebody else is to look.
+                let transport = Arc::clone(self.app.transport());
                 transport.stand_down(&self.queues).await?;
             }
         }
         Ok(())
+    }
+
+    /// Takes what there is room for. Never inside a select: what is taken must reach our hands.
+    async fn take(&self) -> Result<Batch, Error> {
+        let room = self.prefetch.batch();
+        let deliveries = self.app.transport().take(&self.queues, room).await?;
+        Ok(Batch {
+            is_full: deliveries.len() == room,
+            room: self.prefetch.take(deliveries.len()),
+            taken: self.strategy.hold(deliveries),
+        })
+    }
+
+    async fn hand_out(&self, mut batch: Batch, late: &mut Vec<Delivery>) {
+        for arrival in self.strategy.arrivals(batch.taken).await {
+            let room = batch.room.as_mut().and_then(|room| room.split(1));
+            late.extend(self.strategy.handle(arrival, room).await);
+        }
     }
 
     /// Waits until there may be something to take. While all slots are busy, a message had better go to a worker

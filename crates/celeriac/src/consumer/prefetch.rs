@@ -13,22 +13,34 @@ use crate::transport::MAX_TAKE;
 /// Short tasks free most of the room in less; whatever there is after this is worth a take.
 const SOON: Duration = Duration::from_millis(5);
 
+/// Where so many messages come with a take, the half of them is worth one: what a take costs by itself is small then, and
+/// the server takes one half while the other one runs.
+const HALVES: usize = 32;
+
 /// See the module's text.
 #[derive(Debug, Clone)]
 pub(crate) struct Prefetch {
     room: Arc<Semaphore>,
     /// So much room is worth a take while all slots are busy.
     worth: u32,
+    /// The most to take at a time.
+    most: usize,
 }
 
 impl Prefetch {
     /// Room for so many messages; at least one.
     pub(crate) fn new(limit: usize) -> Self {
         let limit = limit.clamp(1, Semaphore::MAX_PERMITS);
-        let worth = (limit - limit / 4).clamp(1, MAX_TAKE / 2);
+        let (worth, most) = if limit >= HALVES {
+            let half = (limit / 2).min(MAX_TAKE / 2);
+            (half, half)
+        } else {
+            (limit - limit / 4, limit)
+        };
         Self {
             room: Arc::new(Semaphore::new(limit)),
             worth: u32::try_from(worth).unwrap_or(u32::MAX),
+            most,
         }
     }
 
@@ -37,13 +49,24 @@ impl Prefetch {
         self.room.available_permits()
     }
 
-    /// Room for one message, given up with what is returned.
-    pub(crate) fn take(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.room).try_acquire_owned().ok()
+    /// How many messages to take at a time.
+    pub(crate) fn batch(&self) -> usize {
+        self.room().min(self.most)
     }
 
-    /// Waits until three quarters of the room are free: a take costs the same for one message as for many, and the last
-    /// quarter runs meanwhile. A slot that has nothing to run does not wait for that, and where tasks take longer nobody
+    /// Room for so many messages, given up with what is returned.
+    pub(crate) fn take(&self, count: usize) -> Option<OwnedSemaphorePermit> {
+        let count = u32::try_from(count).ok()?;
+        Arc::clone(&self.room).try_acquire_many_owned(count).ok()
+    }
+
+    /// Whether a take is worth its while although all slots are busy.
+    pub(crate) fn has_worth(&self) -> bool {
+        self.room() >= self.worth as usize
+    }
+
+    /// Waits until much of the room is free: a take costs nearly the same for one message as for many, and what is left
+    /// runs meanwhile. A slot that has nothing to run does not wait for that, and where tasks take longer nobody
     /// does.
     pub(crate) async fn is_worth_a_take(&self, slots: &mut Slots) {
         tokio::select! {

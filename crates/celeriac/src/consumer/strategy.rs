@@ -37,7 +37,14 @@ const HANDS_MAX: u32 = 15;
 /// … and for so long, without one that registers its task.
 const UNKNOWN_MAX: Duration = Duration::from_secs(15 * 60);
 
-/// A message that has come, not yet looked at.
+/// A message that is ours, not yet read.
+#[derive(Debug)]
+pub(super) struct Taken {
+    delivery: Delivery,
+    cancelled: CancellationToken,
+}
+
+/// A message that was read, not yet looked at.
 #[derive(Debug)]
 pub(super) struct Arrival {
     delivery: Delivery,
@@ -71,18 +78,32 @@ impl Strategy {
         }
     }
 
-    /// Takes note of what has come, and reads it.
-    pub(super) async fn arrivals(&self, deliveries: Vec<Delivery>) -> Vec<Arrival> {
+    /// Takes note of what has come: it is renewed from now on.
+    pub(super) fn hold(&self, deliveries: Vec<Delivery>) -> Vec<Taken> {
+        let taken = deliveries.into_iter().map(|delivery| Taken {
+            cancelled: self.held.hold(&delivery),
+            delivery,
+        });
+        taken.collect()
+    }
+
+    /// Reads what has come.
+    pub(super) async fn arrivals(&self, taken: Vec<Taken>) -> Vec<Arrival> {
         let limits = self.app.settings().message_limits();
-        let mut arrivals: Vec<Arrival> = deliveries
+        let mut arrivals: Vec<Arrival> = taken
             .into_iter()
-            .map(|delivery| Arrival {
-                cancelled: self.held.hold(&delivery),
-                decoded: decode(&limits, delivery.raw()),
-                delivery,
-                deaths: 0,
-                waited: None,
-            })
+            .map(
+                |Taken {
+                     delivery,
+                     cancelled,
+                 }| Arrival {
+                    decoded: decode(&limits, delivery.raw()),
+                    delivery,
+                    cancelled,
+                    deaths: 0,
+                    waited: None,
+                },
+            )
             .collect();
         let again = |arrival: &&mut Arrival| matches!(arrival.decoded, Ok((_, _, true)));
         let mut redelivered: Vec<&mut Arrival> = arrivals.iter_mut().filter(again).collect();

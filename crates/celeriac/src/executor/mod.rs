@@ -3,6 +3,7 @@
 //! - here: the slots, and one request on its way through a slot.
 //! - `ending`: what is left to do when a run is over, while the slot goes on.
 //! - `request`: a message that was accepted, with all that belongs to it.
+//! - `ready`: what waits for a slot.
 //! - `retry`: running a task again.
 //! - `time_limit`: which limits hold, and waiting for them.
 //! - `record`: writing down where a task stands.
@@ -14,6 +15,7 @@
 mod blocking;
 mod ending;
 mod panics;
+mod ready;
 mod record;
 mod request;
 mod retry;
@@ -30,13 +32,14 @@ use celeriac_protocol::result::TaskMeta;
 use celeriac_protocol::state::State;
 use futures_util::FutureExt;
 use serde_json::{Value, json};
-use tokio::sync::{Mutex, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, mpsc, watch};
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use blocking::on_own_thread;
 pub use blocking::{BlockingError, blocking};
 pub(crate) use ending::Ending;
 pub(crate) use panics::text as panic_text;
+pub(crate) use ready::Ready;
 pub(crate) use request::Request;
 use request::Traces;
 use time_limit::{Exceeded, Limit, TimeLimits};
@@ -50,9 +53,6 @@ use crate::log_lines;
 use crate::state::{TaskLimits, WorkerState};
 use crate::threads::Threads;
 use crate::transport::QueueEnd;
-
-/// The requests that are ready to run, shared by the slots.
-pub(crate) type Ready = Arc<Mutex<mpsc::Receiver<Request>>>;
 
 /// One unit of concurrency.
 #[derive(Debug, Clone)]
@@ -144,9 +144,9 @@ impl Executor {
     async fn next(&self, ready: &Ready) -> Option<Request> {
         tokio::select! {
             biased;
-            // cancel-safe: a request is either received or still in the channel
+            // cancel-safe: a request is either taken or still there
             () = self.stopping.cancelled() => None,
-            request = async { ready.lock().await.recv().await } => request,
+            request = ready.take() => request,
         }
     }
 
