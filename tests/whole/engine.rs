@@ -31,6 +31,25 @@ async fn more_than_one_take_brings_is_run_without_a_pause() {
 }
 
 #[tokio::test]
+async fn ten_thousand_tasks_sleep_at_once_in_one_process() {
+    let fleet = Fleet::new("").await;
+    for _ in 0..10_000 {
+        fleet.nap(20.0).await;
+    }
+    let mut command = fleet.command("worker");
+    command.args(["-c", "10000", "--loglevel=info"]);
+    let worker = fleet.launch("worker", &mut command);
+    // With a thousand at a time it would take longer.
+    eventually("all have slept", Duration::from_secs(180), async || {
+        (times(&worker.log(), "succeeded") == 10_000).then_some(())
+    })
+    .await;
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", worker.id()));
+    let threads = tasks.expect("it runs").count();
+    assert!(threads < 100, "{threads} threads");
+}
+
+#[tokio::test]
 async fn a_broker_that_answers_but_gives_nothing_is_not_asked_without_pause() {
     let fleet = Fleet::new("").await;
     fleet.run::<()>(&["SET", "unacked", "a mistake"]).await;
