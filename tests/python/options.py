@@ -185,6 +185,11 @@ def rejects_once(self):
     raise exceptions.Reject("not now", requeue=True)
 
 
+@task("rejects", acks_late=True)
+def rejects():
+    raise exceptions.Reject("for good", requeue=False)
+
+
 @task("request", bind=True)
 def request(self, *args, **kwargs):
     request = self.request

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use celeriac::SendOptions;
 use celeriac::clock;
+use celeriac::protocol::canvas::Signature;
 use celeriac::protocol::state::State;
 use celeriac_tests::eventually::eventually;
 use celeriac_tests::process::PATIENCE;
@@ -248,6 +249,29 @@ async fn what_becomes_of_the_message() {
     ] {
         let seen = sides.agree(task, args, options(), end).await;
         assert_eq!(seen.left, (0, 0), "{task}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_rejected_for_good_has_failed_for_what_follows() {
+    let sides = Sides::told(&Told::default()).await;
+    let errback_id = "an-errback";
+    let mut errback = Signature::new("options.plain", Vec::new(), Map::new());
+    let id_of_errback = Value::from(errback_id);
+    errback.options.insert("task_id".to_owned(), id_of_errback);
+    let told = SendOptions {
+        link_error: vec![errback],
+        ..options()
+    };
+    let end = " reject requeue=False: for good";
+    let seen = sides.agree("rejects", json!([]), told, end).await;
+    assert_eq!(states(&seen), ["FAILURE"]);
+    let rejected = seen.documents[0]["task_id"].clone();
+    for side in [&sides.ours, &sides.python] {
+        side.says(errback_id, DONE).await;
+        let seen = side.seen(errback_id).await;
+        assert_eq!(seen.documents[0]["result"], rejected);
+        side.fleet.holds(0).await;
     }
 }
 

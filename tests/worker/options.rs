@@ -98,6 +98,7 @@ fn tasks() -> Vec<(&'static str, TaskOptions)> {
         ),
         ("options.late", late()),
         ("options.rejects_once", late()),
+        ("options.rejects", late()),
         (
             "options.failure_refused",
             TaskOptions {
@@ -227,6 +228,10 @@ async fn run(body: &str, invocation: Invocation) -> Outcome {
         "rejects_once" => Outcome::Reject {
             reason: "not now".to_owned(),
             requeue: true,
+        },
+        "rejects" => Outcome::Reject {
+            reason: "for good".to_owned(),
+            requeue: false,
         },
         "hard" | "hard_late" | "hard_again" | "soft" => nap(10.0).await,
         "naps" | "naps_limited" => nap(first.as_f64().unwrap_or(0.0)).await,

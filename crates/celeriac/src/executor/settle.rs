@@ -172,11 +172,10 @@ impl Executor {
             }
             return;
         }
+        // Celery's main process writes it down, which knows nothing of what the task has sent.
+        request.context().take_children();
         let exception = TaskException::reject(Value::from(reason), false);
-        let value = exception.to_value();
-        let children = Value::Array(Vec::new());
-        let is_stored = self.store(&request, State::Failure, value, None, children);
-        if !is_stored.await {
+        if !self.record_failure(&request, &exception, None).await {
             return self.give_back(request).await;
         }
         let id = request.event_id();
