@@ -151,11 +151,11 @@ impl Worker {
             timed,
             slots: Slots {
                 busy: free,
-                count: self.options.concurrency.max(1),
+                count: self.slots(),
             },
             state: state.clone(),
             events: events.clone(),
-            threads: Threads::new(self.options.concurrency.max(1)),
+            threads: Threads::new(self.slots()),
         };
         let running = self.start(&shutdown, inlets, &outlets);
         self.remember_and_listen(&running, &state, rates, &shutdown, &events)
@@ -212,14 +212,14 @@ impl Worker {
             patience,
             company: Arc::default(),
             busy,
-            slots: self.options.concurrency.max(1),
+            slots: self.slots(),
             limits: self.limits(),
             state: outlets.state.clone(),
             threads: outlets.threads.clone(),
         };
         let (endings, ended) = mpsc::channel(CHANNEL_CAPACITY.min(most));
         let settling = tracker.spawn(executor.clone().settle_all(ended, most));
-        let slots = 1..=self.options.concurrency.max(1);
+        let slots = 1..=self.slots();
         let slots = slots
             .map(|slot| {
                 let run = executor.clone();
@@ -315,7 +315,7 @@ impl Worker {
             queues: self.options.queues.clone(),
             concurrency: self.options.concurrency,
             // As Celery shows it: 0 for no limit, and `worker_disable_prefetch` changes nothing.
-            prefetch: settings.worker_prefetch_multiplier * self.options.concurrency.max(1),
+            prefetch: settings.worker_prefetch_multiplier * self.slots(),
             shutdown: shutdown.clone(),
             events: events.clone(),
             rates,
@@ -326,15 +326,20 @@ impl Worker {
         listens.await.ok();
     }
 
+    /// How many tasks run at a time.
+    fn slots(&self) -> usize {
+        self.options.concurrency.max(1)
+    }
+
     /// Counterpart: `worker_prefetch_multiplier` × concurrency, 0 being unlimited; `worker_disable_prefetch`.
     fn prefetch(&self) -> usize {
         let settings = self.app.settings();
         if settings.worker_disable_prefetch {
-            return self.options.concurrency.max(1);
+            return self.slots();
         }
         match settings.worker_prefetch_multiplier {
             0 => usize::MAX,
-            multiplier => multiplier * self.options.concurrency.max(1),
+            multiplier => multiplier * self.slots(),
         }
     }
 }
