@@ -8,6 +8,8 @@
 //! being part of a chord, are not done here yet: [`unsupported`] names them, and such a message is left
 //! to workers that can.
 
+use std::time::Duration;
+
 use celeriac_protocol::canvas::{Embed, Signature};
 use celeriac_protocol::compose::TaskCall;
 use celeriac_protocol::headers::TimeLimit;
@@ -18,7 +20,7 @@ use serde_json::{Map, Number, Value};
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::app::send::origin;
+use crate::app::send::{SendOptions, origin};
 use crate::clock;
 
 /// A message that is ready to be sent.
@@ -115,12 +117,18 @@ fn call_all(
         .collect()
 }
 
-/// Composes the call of a signature. Counterpart: `celery/canvas.py::Signature.apply_async`.
+/// Composes the call of a signature; a task of this app says itself what the signature does not. Counterpart:
+/// `celery/canvas.py::Signature.apply_async`, and `celery/app/task.py::Task.apply_async` behind it.
 fn call(app: &App, parent: &TaskMessage, signature: &Signature, place: Place<'_>) -> FollowUp {
     let options = Options(&signature.options);
+    let task = &signature.task;
+    let own = app.with_those_of_the_task(task, SendOptions::default());
+    let ignores = || Some(app.registered(task)?.effective.ignore_result);
+    let seconds = |limit: Duration| limit.as_secs().into();
     let parent_id = &parent.headers.id;
     let id = signature.task_id().map_or(place.id, ToOwned::to_owned);
     let priority = options.0.get("priority").and_then(Value::as_u64);
+    let priority = priority.and_then(|priority| u8::try_from(priority).ok());
     let root = parent.headers.root_id.clone();
     let (group, group_index) = match place.group {
         Some((group, index)) => (Some(group), Some(index)),
@@ -137,15 +145,17 @@ fn call(app: &App, parent: &TaskMessage, signature: &Signature, place: Place<'_>
         shadow: options.text("shadow"),
         eta: options.time("countdown").or_else(|| options.time("eta")),
         timelimit: TimeLimit {
-            hard: options.number("time_limit"),
-            soft: options.number("soft_time_limit"),
+            hard: options.number("time_limit").or(own.time_limit.map(seconds)),
+            soft: options
+                .number("soft_time_limit")
+                .or(own.soft_time_limit.map(seconds)),
         },
         group: group.clone().or_else(|| options.text("group_id")),
         group_index: group_index.or_else(|| options.0.get("group_index").and_then(Value::as_i64)),
         root_id: root.or_else(|| Some(parent_id.clone())),
         parent_id: Some(parent_id.clone()),
-        ignore_result: Some(options.flag("ignore_result")),
-        priority: app.priority(priority.and_then(|priority| u8::try_from(priority).ok())),
+        ignore_result: options.flag("ignore_result").or_else(ignores),
+        priority: app.priority(priority.or(own.priority)),
         headers: options.map("headers"),
         embed: Embed {
             callbacks: options.signatures("link"),
@@ -153,9 +163,9 @@ fn call(app: &App, parent: &TaskMessage, signature: &Signature, place: Place<'_>
             chain: place.chain,
             ..Embed::default()
         },
-        ..TaskCall::new(&signature.task, id, signature.merged_args(place.partial))
+        ..TaskCall::new(task, id, signature.merged_args(place.partial))
     };
-    if let Some(expires) = options.time("expires") {
+    if let Some(expires) = options.time("expires").or(own.expires) {
         call.expire_at(expires, clock::now());
     }
     let mut message = call.into_message();
@@ -172,7 +182,7 @@ fn call(app: &App, parent: &TaskMessage, signature: &Signature, place: Place<'_>
     }
     FollowUp {
         message,
-        queue: app.queue(&signature.task, options.text("queue").as_deref()),
+        queue: app.queue(task, options.text("queue").or(own.queue).as_deref()),
         group,
     }
 }
@@ -193,8 +203,8 @@ impl Options<'_> {
             .map(ToOwned::to_owned)
     }
 
-    fn flag(&self, key: &str) -> bool {
-        self.0.get(key).and_then(Value::as_bool).unwrap_or(false)
+    fn flag(&self, key: &str) -> Option<bool> {
+        self.0.get(key).and_then(Value::as_bool)
     }
 
     fn map(&self, key: &str) -> Map<String, Value> {
@@ -233,9 +243,79 @@ impl Options<'_> {
 
 #[cfg(test)]
 mod tests {
+    use async_trait::async_trait;
     use serde_json::json;
 
     use super::*;
+    use crate::app::Settings;
+    use crate::handler::{Handler, Invocation, Outcome, TaskOptions};
+
+    /// A task that says how it is sent.
+    struct Particular;
+
+    #[async_trait]
+    impl Handler for Particular {
+        fn name(&self) -> &str {
+            "particular"
+        }
+
+        fn options(&self) -> TaskOptions {
+            TaskOptions {
+                queue: Some("its-own".to_owned()),
+                priority: Some(6),
+                expires: Some(Duration::from_secs(60)),
+                time_limit: Some(Duration::from_secs(9)),
+                ignore_result: Some(true),
+                ..TaskOptions::default()
+            }
+        }
+
+        async fn run(&self, _: Invocation) -> Outcome {
+            Outcome::Ignore
+        }
+    }
+
+    #[test]
+    fn what_follows_is_sent_as_its_task_says() {
+        let settings = Settings {
+            broker_url: "memory://".to_owned(),
+            ..Settings::default()
+        };
+        let app = App::builder("x", settings).handler(Particular);
+        let app = app.build().expect("the URL is right");
+        let follow_up = |task: &str, options: Value| {
+            let mut link = Signature::new(task, Vec::new(), Map::new());
+            link.options = options.as_object().expect("an object").clone();
+            let mut ended = TaskCall::new("before", "an-id", Vec::new());
+            ended.embed.callbacks = Some(vec![link]);
+            let mut sent = after_success(&app, &ended.into_message(), &json!(1));
+            let FollowUp { message, queue, .. } = sent.remove(0);
+            let TaskMessage {
+                headers,
+                properties,
+                ..
+            } = message;
+            let hard = headers.timelimit.hard;
+            let priority = properties.priority;
+            let is_to_expire = headers.expires.is_some();
+            let ignores = headers.ignore_result;
+            json!([queue, priority, is_to_expire, hard, ignores])
+        };
+        assert_eq!(
+            follow_up("particular", json!({})),
+            json!(["its-own", 6, true, 9, true])
+        );
+        let said = json!({"queue": "q", "priority": 2, "time_limit": 5, "ignore_result": false});
+        assert_eq!(
+            follow_up("particular", said),
+            json!(["q", 2, true, 5, false])
+        );
+        // Whoever has it decides.
+        assert_eq!(
+            follow_up("unknown", json!({})),
+            json!(["celery", 0, false, null, null])
+        );
+    }
 
     #[test]
     fn a_countdown_beyond_all_time_is_none() {

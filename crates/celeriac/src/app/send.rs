@@ -135,7 +135,7 @@ impl App {
     }
 
     /// Counterpart: `Celery.send_task` in `celery/app/base.py`, which asks the registry for `_get_exec_options`.
-    fn with_those_of_the_task(&self, name: &str, options: SendOptions) -> SendOptions {
+    pub(crate) fn with_those_of_the_task(&self, name: &str, options: SendOptions) -> SendOptions {
         let Some(task) = self.registered(name) else {
             return options;
         };
