@@ -255,24 +255,29 @@ async fn what_becomes_of_the_message() {
 #[tokio::test]
 async fn what_is_rejected_for_good_has_failed_for_what_follows() {
     let sides = Sides::told(&Told::default()).await;
-    let errback_id = "an-errback";
+    let (id, errback_id) = ("a-rejected-one", "its-errback");
     let mut errback = Signature::new("options.plain", Vec::new(), Map::new());
     let id_of_errback = Value::from(errback_id);
     errback.options.insert("task_id".to_owned(), id_of_errback);
     let told = SendOptions {
+        task_id: Some(id.to_owned()),
         link_error: vec![errback],
         ..options()
     };
-    let end = " reject requeue=False: for good";
-    let seen = sides.agree("rejects", json!([]), told, end).await;
-    assert_eq!(states(&seen), ["FAILURE"]);
-    let rejected = seen.documents[0]["task_id"].clone();
     for side in [&sides.ours, &sides.python] {
+        side.send("options.rejects", &json!([]), told.clone()).await;
+        side.says(id, " reject requeue=False: for good").await;
         side.says(errback_id, DONE).await;
-        let seen = side.seen(errback_id).await;
-        assert_eq!(seen.documents[0]["result"], rejected);
         side.fleet.holds(0).await;
+        let documents = eventually("its document is heard of", PATIENCE, async || {
+            let documents = side.seen(errback_id).await.documents;
+            (!documents.is_empty()).then_some(documents)
+        });
+        assert_eq!(documents.await[0]["result"], id);
     }
+    // What was stored before that has been heard of as well.
+    let seen = sides.same(id).await;
+    assert_eq!((states(&seen), seen.left), (vec!["FAILURE"], (0, 0)));
 }
 
 #[tokio::test]
