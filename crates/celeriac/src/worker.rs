@@ -87,13 +87,6 @@ pub struct Worker {
     options: WorkerOptions,
 }
 
-/// What the consumer's messages come out of.
-struct Inlets {
-    requests: Ready,
-    timed: mpsc::Receiver<timer::Timed>,
-    busy: watch::Sender<usize>,
-}
-
 /// The parts of a running worker.
 struct Running {
     app: App,
@@ -125,26 +118,20 @@ impl Worker {
         if let Some(worker) = self.options.succession.worker {
             self.app.transport().identify(worker);
         }
-        let requests = Ready::new(CHANNEL_CAPACITY);
         let (busy, free) = watch::channel(0);
         let rates = RateLimits::of(&self.app);
         let ready = ReadySender {
-            requests: requests.clone(),
-            busy: busy.clone(),
+            requests: Ready::new(CHANNEL_CAPACITY),
+            busy,
             rates: rates.clone(),
             stopping: shutdown.stopping().clone(),
         };
-        let (timed, timed_incoming) = mpsc::channel(CHANNEL_CAPACITY);
+        let (timed, coming) = mpsc::channel(CHANNEL_CAPACITY);
         let events = Events::new(
             self.options.hostname.clone(),
             state.clone(),
             self.app.settings().worker_send_task_events,
         );
-        let inlets = Inlets {
-            requests,
-            timed: timed_incoming,
-            busy,
-        };
         let outlets = Outlets {
             prefetch: self.prefetch(),
             ready,
@@ -157,7 +144,7 @@ impl Worker {
             events: events.clone(),
             threads: Threads::new(self.slots()),
         };
-        let running = self.start(&shutdown, inlets, &outlets);
+        let running = self.start(&shutdown, coming, &outlets);
         self.remember_and_listen(&running, &state, rates, &shutdown, &events)
             .await;
         let consumer = Consumer::new(
@@ -179,12 +166,13 @@ impl Worker {
         ended.map_err(WorkerError::Broker)
     }
 
-    fn start(&self, shutdown: &Shutdown, inlets: Inlets, outlets: &Outlets) -> Running {
-        let Inlets {
-            requests,
-            timed,
-            busy,
-        } = inlets;
+    fn start(
+        &self,
+        shutdown: &Shutdown,
+        timed: mpsc::Receiver<timer::Timed>,
+        outlets: &Outlets,
+    ) -> Running {
+        let ReadySender { requests, busy, .. } = outlets.ready.clone();
         let tracker = TaskTracker::new();
         let released = CancellationToken::new();
         let stopping = shutdown.stopping().clone();
