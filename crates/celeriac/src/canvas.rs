@@ -290,16 +290,10 @@ mod tests {
             ended.embed.callbacks = Some(vec![link]);
             let mut sent = after_success(&app, &ended.into_message(), &json!(1));
             let FollowUp { message, queue, .. } = sent.remove(0);
-            let TaskMessage {
-                headers,
-                properties,
-                ..
-            } = message;
-            let hard = headers.timelimit.hard;
-            let priority = properties.priority;
-            let is_to_expire = headers.expires.is_some();
-            let ignores = headers.ignore_result;
-            json!([queue, priority, is_to_expire, hard, ignores])
+            let (headers, priority) = (message.headers, message.properties.priority);
+            let expires = headers.expires.is_some();
+            let (hard, ignores) = (headers.timelimit.hard, headers.ignore_result);
+            json!([queue, priority, expires, hard, ignores])
         };
         assert_eq!(
             follow_up("particular", json!({})),

@@ -77,6 +77,11 @@ impl Layout {
         inside.find_map(|(inner, layout)| (*inner == name).then_some(*layout))
     }
 
+    /// Whether a known key is written that has a null, or has not.
+    pub(crate) fn writes(&self, key: &str, is_null: bool) -> bool {
+        !is_null || !self.optional.contains(&key)
+    }
+
     fn is_in_tail(&self, key: &str) -> bool {
         let tail = self.keys.get(self.head_len()..).unwrap_or_default();
         tail.contains(&key)
@@ -141,10 +146,9 @@ fn arrange_as_received(keys: &[String], mut known: Map, extra: &Map) -> Map {
 }
 
 fn arrange_as_celery(layout: &Layout, known: Map, extra: &Map) -> Map {
-    let said = |key: &str, value: &Value| !value.is_null() || !layout.optional.contains(&key);
     let (mut tail, mut map): (Map, Map) = known
         .into_iter()
-        .filter(|(key, value)| said(key, value))
+        .filter(|(key, value)| layout.writes(key, value.is_null()))
         .partition(|(key, _)| layout.is_in_tail(key));
     add_missing(
         &mut map,

@@ -150,18 +150,15 @@ impl TaskMeta {
     /// As [`KeyOrder::arrange`] orders it, without the map: each task that keeps its result writes one.
     fn to_celerys_json(&self) -> String {
         let mut object = json::ObjectText::with_capacity(256);
-        let said =
-            |(key, part): &(&str, Part<'_>)| !part.is_null() || !LAYOUT.optional.contains(key);
-        let mut parts = LAYOUT.keys.iter().copied().zip(self.parts());
-        let head = parts.by_ref().take(LAYOUT.head_len());
-        head.filter(said)
-            .for_each(|(key, part)| part.write(&mut object, key));
-        self.extra
-            .iter()
-            .for_each(|(key, value)| object.value(key, value));
-        parts
-            .filter(said)
-            .for_each(|(key, part)| part.write(&mut object, key));
+        for (place, (key, part)) in LAYOUT.keys.iter().zip(self.parts()).enumerate() {
+            if place == LAYOUT.head_len() {
+                let extra = self.extra.iter();
+                extra.for_each(|(key, value)| object.value(key, value));
+            }
+            if LAYOUT.writes(key, part.is_null()) {
+                part.write(&mut object, key);
+            }
+        }
         object.finish()
     }
 
