@@ -6,7 +6,7 @@
 
 Starts a private redis-server on a free port, sends every kind of message, runs a prefork worker over them, and writes
 down what Redis saw (MONITOR), byte for byte. Paths and the name of the recording machine are replaced. With names of
-files (`control`), only those are written.
+files (`control`, `canvas/apply`), only those are written; those of canvas alone need no server.
 
     fixtures/messages.jsonl    what lies in queues; with `call` where the message was sent from here by that call
     fixtures/broadcasts.jsonl  what is published: events
@@ -21,6 +21,7 @@ files (`control`), only those are written.
     fixtures/exceptions.jsonl  exceptions as stored, their repr and str
     fixtures/printable.jsonl   ranges of characters that str.isprintable accepts
     fixtures/states.jsonl      celery.states
+    fixtures/canvas/*.jsonl    what becomes of signatures: joined, frozen, applied (recorder/canvas)
 """
 import json
 import os
@@ -41,6 +42,7 @@ def write(golden_files):
         if sys.argv[1:] and name not in sys.argv[1:]:
             continue
         path = FIXTURES / f'{name}.jsonl'
+        path.parent.mkdir(exist_ok=True)
         path.write_text(''.join(json.dumps(line) + '\n' for line in lines))
         print(f'{path.relative_to(HERE.parent)}: {len(lines)} lines')
 
@@ -98,7 +100,7 @@ def private_redis():
             process.wait(10)
 
 
-def main():
+def record_with_redis():
     with private_redis() as port:
         # The app reads it when it is imported, here and in the worker.
         os.environ['RECORD_URL'] = f'redis://127.0.0.1:{port}/0'
@@ -115,6 +117,15 @@ def main():
             scenarios.record_extended(recorder)
         recorder.mark('end-of-recording')
         write(tables.golden_files() | monitor.golden_files(recorder))
+
+
+def main():
+    from recorder import canvas
+
+    write(canvas.golden_files())
+    wanted = sys.argv[1:]
+    if not wanted or any(not name.startswith('canvas/') for name in wanted):
+        record_with_redis()
 
 
 if __name__ == '__main__':
