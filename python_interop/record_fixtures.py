@@ -21,7 +21,7 @@ files (`control`, `canvas/apply`), only those are written; those of canvas alone
     fixtures/exceptions.jsonl  exceptions as stored, their repr and str
     fixtures/printable.jsonl   ranges of characters that str.isprintable accepts
     fixtures/states.jsonl      celery.states
-    fixtures/canvas/*.jsonl    what becomes of signatures: joined, frozen, applied (recorder/canvas)
+    fixtures/canvas/*.jsonl    what becomes of signatures, and of tasks that end, fail or replace themselves
 """
 import json
 import os

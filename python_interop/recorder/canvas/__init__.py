@@ -1,13 +1,17 @@
 """What Celery's canvas makes of signatures: nothing is sent, so it needs no broker."""
-from . import sent
+from . import changed, sent, worker
 from .app import recording
-
 
 FAMILIES = {
     'join': sent.joins,
     'chain': sent.chains,
     'freeze': sent.freezes,
     'apply': sent.applies,
+    'link': changed.changes,
+    'stamp': changed.stamps,
+    'follow': worker.follows,
+    'chord_error': worker.chord_errors,
+    'replace': worker.replaces,
 }
 
 

@@ -1,10 +1,13 @@
 """An app that sends nothing: what it would send, store and count is noted down, in the order of the calls."""
 import json
+import logging
+import warnings
 from contextlib import contextmanager
 from unittest import mock
 
 from celery import Celery
 from celery.backends.base import BaseBackend
+from celery.exceptions import CPendingDeprecationWarning
 from celery.result import GroupResult
 from kombu.utils.json import dumps
 
@@ -49,9 +52,11 @@ class Notes:
 notes = Notes()
 
 
-def told(exc):
-    """An exception as the operations show it."""
-    return {'type': type(exc).__name__, 'message': list(exc.args)}
+def outcome(value):
+    """A result or an exception as the operations show it."""
+    if isinstance(value, Exception):
+        return {'type': type(value).__name__, 'message': list(value.args)}
+    return {'result': value}
 
 
 class Backend(BaseBackend):
@@ -59,8 +64,7 @@ class Backend(BaseBackend):
 
     def store_result(self, task_id, result, state, traceback=None, request=None, **kwargs):
         notes.states[task_id] = state
-        value = told(result) if isinstance(result, Exception) else {'result': self.prepare_value(result)}
-        notes.note('store', id=task_id, state=state, **value, children=self.current_task_children(request))
+        notes.note('store', id=task_id, state=state, **outcome(result), children=self.current_task_children(request))
         return result
 
     def get_state(self, task_id):
@@ -75,8 +79,8 @@ class Backend(BaseBackend):
             notes.note('save', group=header.id, document=header.as_tuple())
 
     def on_chord_part_return(self, request, state, result, **kwargs):
-        value = told(result) if isinstance(result, Exception) else {'result': self.prepare_value(result)}
-        notes.note('part', id=request.id, group=request.group, index=request.group_index, state=state, **value)
+        notes.note(
+            'part', id=request.id, group=request.group, index=request.group_index, state=state, **outcome(result))
 
     def add_to_chord(self, chord_id, result):
         notes.note('add', group=chord_id)
@@ -121,10 +125,28 @@ def from_json(value):
     return app.signature(json.loads(json.dumps(value)))
 
 
+def attempt(function):
+    """What the function returns, and the name of the type of what it raises instead."""
+    try:
+        return function(), None
+    except Exception as exc:
+        return None, type(exc).__name__
+
+
+def frozen(sig, **arguments):
+    """The signature as a client leaves it in a message; its ids are `F0, F1, …`."""
+    notes.begin('F')
+    attempt(lambda: sig.freeze(**arguments))
+    return sig
+
+
 @contextmanager
 def recording():
     """The ids of everything that Celery makes are counted instead of random."""
     app.set_current()
+    # Celery warns of what is tried on purpose, and logs what the cases raise.
+    logging.getLogger('celery').setLevel(logging.CRITICAL + 1)
+    warnings.simplefilter('ignore', CPendingDeprecationWarning)
     with mock.patch('celery.canvas.uuid', notes.draw), mock.patch('kombu.utils.uuid.uuid', notes.draw):
         yield
 

@@ -1,22 +1,9 @@
 """What composing, freezing and applying a canvas gives: no task is running."""
 from celery.canvas import _chain as nested_chain
-from celery.canvas import chain, chord, group
+from celery.canvas import _chord, chain, chord, group
 
-from .app import from_json, notes, plain
-from .signatures import ALL, linked, pair, si, t, two, with_options
-
-# The body of an outer chord, frozen.
-OUTER = {
-    'task': 't.outer', 'args': [], 'kwargs': {}, 'options': {'task_id': 'B', 'reply_to': 'OID'}, 'subtask_type': None,
-    'immutable': False,
-}
-# What follows in an outer chain: the last task comes first.
-REST = [
-    {**OUTER, 'task': 't.last', 'options': {'task_id': 'Z', 'reply_to': 'OID'}},
-    {**OUTER, 'task': 't.next', 'options': {'task_id': 'Y', 'reply_to': 'OID'}},
-]
-# What a worker hands to what follows a task.
-FOLLOWING = {'parent_id': 'P', 'root_id': 'R', 'priority': None}
+from .app import attempt, from_json, frozen, notes, plain
+from .signatures import ALL, FEW, FOLLOWING, OUTER, REST, linked, pair, si, t, two, with_options
 
 # The kinds of what is joined, each with each; the tasks have the name that is given.
 JOINED = {
@@ -51,27 +38,11 @@ MORE_JOINED = {
 }
 PLAINEST = ('task', 'chain', 'group', 'chord')
 
-# The canvases that are frozen and applied in many ways.
-FEW = (
-    'task', 'task_immutable', 'task_id', 'task_stamped', 'chain_two', 'chain_one', 'chain_group_first', 'chain_group_middle',
-    'chain_group_end', 'chain_group_only', 'chain_chord_end', 'chain_chord_middle', 'chain_links', 'chain_of_options',
-    'group_two', 'group_empty', 'group_of_chains', 'group_of_chords', 'group_stamped', 'chord_two', 'chord_empty',
-    'chord_body_chain', 'chord_body_group', 'chord_body_chord', 'chord_body_linked', 'chord_header_of_chains',
-    'chord_header_of_chords', 'chord_header_group', 'chord_kwargs', 'map', 'chunks',
-)
 # Each of these takes ten times the room of another: a chord's body is in each task of its header, too.
 LARGE = (
     'chain_of_nine_chords', 'chord_body_chord_body_chord', 'chord_body_chain_of_chords', 'chord_body_chord_header_chord',
     'chord_links_on_group_body', 'chord_body_group_of_chords',
 )
-
-
-def attempt(function):
-    """What the function returns, and the name of the type of what it raises instead."""
-    try:
-        return function(), None
-    except Exception as exc:
-        return None, type(exc).__name__
 
 
 def joins():
@@ -129,21 +100,16 @@ def freezes():
 
 
 def freeze(name, signature, arguments):
+    """One case; `size` is how many parts of an outer chord the canvas is."""
     notes.begin()
     sig = from_json(signature)
+    size, _ = attempt(lambda: _chord._descend(sig))
     given = {**arguments, 'chord': from_json(arguments['chord'])} if 'chord' in arguments else arguments
     result, raises = attempt(lambda: sig.freeze(**given))
     return {
-        'name': name, 'signature': signature, 'args': arguments, 'frozen': plain(sig),
+        'name': name, 'signature': signature, 'size': size, 'args': arguments, 'frozen': plain(sig),
         'result': plain(result.as_tuple()) if result is not None else None, 'raises': raises,
     }
-
-
-def frozen(sig, **arguments):
-    """The signature as a client leaves it in a message; its ids are `F0, F1, …`."""
-    notes.begin('F')
-    attempt(lambda: sig.freeze(**arguments))
-    return sig
 
 
 def applied():

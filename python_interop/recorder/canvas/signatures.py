@@ -286,3 +286,25 @@ PARTS = {
 }
 
 ALL = TASKS | CHAINS | GROUPS | CHORDS | PARTS
+
+# The canvases that are frozen and applied in many ways.
+FEW = (
+    'task', 'task_immutable', 'task_id', 'task_stamped', 'chain_two', 'chain_one', 'chain_group_first', 'chain_group_middle',
+    'chain_group_end', 'chain_group_only', 'chain_chord_end', 'chain_chord_middle', 'chain_links', 'chain_of_options',
+    'group_two', 'group_empty', 'group_of_chains', 'group_of_chords', 'group_stamped', 'chord_two', 'chord_empty',
+    'chord_body_chain', 'chord_body_group', 'chord_body_chord', 'chord_body_linked', 'chord_header_of_chains',
+    'chord_header_of_chords', 'chord_header_group', 'chord_kwargs', 'map', 'chunks',
+)
+
+# The body of an outer chord, frozen.
+OUTER = {
+    'task': 't.outer', 'args': [], 'kwargs': {}, 'options': {'task_id': 'B', 'reply_to': 'OID'}, 'subtask_type': None,
+    'immutable': False,
+}
+# What follows in an outer chain: the last task comes first.
+REST = [
+    {**OUTER, 'task': 't.last', 'options': {'task_id': 'Z', 'reply_to': 'OID'}},
+    {**OUTER, 'task': 't.next', 'options': {'task_id': 'Y', 'reply_to': 'OID'}},
+]
+# What a worker hands to what follows a task.
+FOLLOWING = {'parent_id': 'P', 'root_id': 'R', 'priority': None}
