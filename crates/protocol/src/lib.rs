@@ -53,7 +53,7 @@ pub mod timestamp;
 pub mod value;
 mod yaml;
 
-pub use canvas::{Embed, Signature};
+pub use canvas::{Canvas, Embed, Signature};
 pub use compose::TaskCall;
 pub use compression::Compression;
 pub use control::{ControlError, ControlReply, ControlRequest, ReplyTo};

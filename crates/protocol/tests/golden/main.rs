@@ -2,6 +2,7 @@
 //! and what is composed here is what Celery composed.
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
+mod canvas;
 mod compose;
 mod control;
 mod messages;

@@ -1,0 +1,313 @@
+//! Canvases: what Celery joins, freezes, sends and stamps (`python_interop/recorder/canvas`).
+//!
+//! Ids are named by the order in which they appear, since it does not matter in which order they are drawn. The size of
+//! a chord may be known earlier than Celery says it.
+
+use std::collections::HashMap;
+
+use celeriac_protocol::canvas::{Belongs, Canvas, CanvasError, Plan, Planner, Replaced, Step};
+use celeriac_protocol::{Embed, Map, Signature};
+use serde_json::{Value, json};
+
+use super::{check_all, fixture};
+
+/// Celery's own errors, of which ours have none.
+const OID: &str = "OID";
+
+#[test]
+fn canvases_are_joined_as_celery_joins_them() {
+    let cases = fixture::<Value>("canvas/join");
+    let ours = |case: &Value| canvas(&case["left"]).then(canvas(&case["right"]));
+    check_all(
+        "join",
+        cases
+            .iter()
+            .map(|case| compared(case, &ours(case).to_value(), "joined")),
+    );
+    let cases = fixture::<Value>("canvas/chain");
+    let ours = |case: &Value| {
+        let items = case["items"].as_array().unwrap();
+        Canvas::chain(items.iter().map(canvas))
+    };
+    check_all(
+        "chain",
+        cases
+            .iter()
+            .map(|case| compared(case, &ours(case).to_value(), "joined")),
+    );
+}
+
+#[test]
+fn ids_are_fixed_as_celery_fixes_them() {
+    let cases = fixture::<Value>("canvas/freeze");
+    let cases = cases.iter().filter(|case| case["raises"].is_null());
+    check_all(
+        "freeze",
+        cases.map(|case| {
+            let mut canvas = canvas(&case["signature"]);
+            let mut ids = ids();
+            let result = Planner::new(OID, &mut ids).fix(&mut canvas, belongs(&case["args"]));
+            let ours = json!([canvas.to_value(), result]);
+            let recorded = json!([case["frozen"], case["result"]]);
+            (name(case), normal(&ours), normal(&recorded))
+        }),
+    );
+}
+
+#[test]
+fn canvases_are_sent_as_celery_sends_them() {
+    let cases = fixture::<Value>("canvas/apply");
+    check_all(
+        "apply",
+        cases.iter().map(|case| {
+            let mut ids = ids();
+            let args = case["args"].as_array().unwrap();
+            let planner = Planner::new(OID, &mut ids);
+            let kwargs = map(&case["kwargs"]);
+            let plan = planner.apply(
+                &canvas(&case["signature"]),
+                args,
+                &kwargs,
+                map(&case["options"]),
+            );
+            let ours = planned(plan.as_ref());
+            let recorded = match case["raises"].is_null() {
+                true => json!([recorded(&case["ops"]), case["result"]]),
+                false => json!("raises"),
+            };
+            (name(case), normal(&ours), normal(&recorded))
+        }),
+    );
+}
+
+#[test]
+fn tasks_are_replaced_as_celery_replaces_them() {
+    let cases = fixture::<Value>("canvas/replace");
+    // Celery fails to link a callback to a group that it has not read yet.
+    let is_bug = |case: &&Value| case["raises"] == "AttributeError";
+    check_all(
+        "replace",
+        cases.iter().filter(|case| !is_bug(case)).map(|case| {
+            let request = &case["request"];
+            let text = |key: &str| request.get(key).and_then(Value::as_str);
+            let embed: Map = ["callbacks", "errbacks", "chain", "chord"]
+                .into_iter()
+                .filter_map(|key| Some((key.to_owned(), request.get(key)?.clone())))
+                .collect();
+            let embed = Embed::from_map(embed).unwrap();
+            let task = Replaced {
+                id: "T",
+                embed: &embed,
+                group: text("group"),
+                group_index: request.get("group_index").and_then(Value::as_i64),
+                root_id: text("root_id"),
+                nesting: request
+                    .get("replaced_task_nesting")
+                    .and_then(Value::as_u64)
+                    .unwrap_or(0),
+            };
+            let mut ids = ids();
+            let on_headers = &case["conf"]["task_allow_error_cb_on_chord_header"];
+            let planner = Planner::new(OID, &mut ids);
+            let planner = planner.with_errbacks_on_headers(*on_headers == json!(true));
+            let canvas = canvas(&case["signature"]);
+            let plan = match case["method"].as_str() {
+                Some("replace") => planner.replace(canvas, &task),
+                _ => planner.add_to_chord(canvas, &task),
+            };
+            let ours = planned(plan.as_ref());
+            let is_raised = !matches!(case["raises"].as_str(), None | Some("Ignore"));
+            let recorded = match is_raised {
+                false => json!([recorded(&case["ops"]), null]),
+                true => json!("raises"),
+            };
+            let ours = match ours {
+                Value::Array(mut both) => {
+                    both[1] = Value::Null;
+                    Value::Array(both)
+                }
+                raised => raised,
+            };
+            (name(case), normal(&ours), normal(&recorded))
+        }),
+    );
+}
+
+/// Sends in their order; then what is written down.
+fn planned(plan: Result<&Plan, &CanvasError>) -> Value {
+    let Ok(plan) = plan else {
+        return json!("raises");
+    };
+    let mut sends = Vec::new();
+    let mut starts = Vec::new();
+    for step in &plan.steps {
+        match step {
+            Step::Send(call) => sends.push(json!({
+                "task": call.task, "args": call.args, "kwargs": call.kwargs, "options": call.options,
+            })),
+            Step::Start {
+                group,
+                size,
+                document,
+                ..
+            } => starts.push(json!({"group": group, "size": size, "document": document})),
+        }
+    }
+    json!([[sends, in_order(starts, &sends)], plan.result])
+}
+
+/// By the order in which the groups are named in what is sent.
+fn in_order(mut starts: Vec<Value>, sends: &[Value]) -> Vec<Value> {
+    let sends = sorted(&Value::from(sends)).to_string();
+    starts.sort_by_key(|start| sends.find(&start["group"].to_string()));
+    starts
+}
+
+/// The same of what Celery did.
+fn recorded(ops: &Value) -> Value {
+    let mut sends = Vec::new();
+    let mut starts: Vec<Value> = Vec::new();
+    for op in ops.as_array().unwrap() {
+        match op["op"].as_str().unwrap() {
+            "send" => {
+                let mut options = map(&op["options"]);
+                options.insert("task_id".to_owned(), op["id"].clone());
+                options.shift_remove("add_to_parent");
+                let task = op["task"].as_str().unwrap();
+                if options.contains_key("immediate") {
+                    // It is registered there, so the task has said how it is sent.
+                    options.shift_remove("serializer");
+                    options.shift_remove("ignore_result");
+                }
+                sends.push(json!({
+                    "task": task, "args": op["args"], "kwargs": op["kwargs"], "options": options,
+                }));
+            }
+            "size" => {
+                let group = &op["group"];
+                let saved = starts.iter_mut().find(|start| start["group"] == *group);
+                match saved {
+                    Some(saved) => saved["size"] = op["size"].clone(),
+                    None => {
+                        starts.push(json!({"group": group, "size": op["size"], "document": null}))
+                    }
+                }
+            }
+            "save" => {
+                starts.push(json!({"group": op["group"], "size": null, "document": op["document"]}))
+            }
+            _ => {}
+        }
+    }
+    json!([sends, in_order(starts, &sends)])
+}
+
+/// Both as text: ours, and what stands under a key of the case.
+fn compared(case: &Value, ours: &Value, key: &str) -> (String, String, String) {
+    (name(case), normal(ours), normal(&case[key]))
+}
+
+fn name(case: &Value) -> String {
+    case["name"].as_str().unwrap().to_owned()
+}
+
+fn canvas(value: &Value) -> Canvas {
+    Canvas::from_value(value.clone()).unwrap()
+}
+
+fn map(value: &Value) -> Map {
+    value.as_object().cloned().unwrap_or_default()
+}
+
+fn ids() -> impl FnMut() -> String {
+    let mut count = 0;
+    move || {
+        count += 1;
+        format!("U{count}")
+    }
+}
+
+fn belongs(args: &Value) -> Belongs {
+    let text = |key: &str| args.get(key).and_then(Value::as_str).map(ToOwned::to_owned);
+    Belongs {
+        id: text("_id"),
+        group_id: text("group_id"),
+        group_index: args.get("group_index").and_then(Value::as_i64),
+        chord: args.get("chord").filter(|chord| !chord.is_null()).cloned(),
+        root_id: text("root_id"),
+        parent_id: text("parent_id"),
+    }
+}
+
+/// Without what means nothing: the order of keys, options that are null, the names of drawn ids.
+fn normal(value: &Value) -> String {
+    let mut names = HashMap::new();
+    named(&sorted(value), &mut names).to_string()
+}
+
+fn sorted(value: &Value) -> Value {
+    match value {
+        Value::Array(list) => list.iter().map(sorted).collect(),
+        Value::Object(map) => {
+            let mut keys: Vec<&String> = map.keys().collect();
+            keys.sort();
+            let of = |key: &str| {
+                let value = &map[key];
+                match (key, value) {
+                    ("options", Value::Object(options)) => {
+                        let mut options = options.clone();
+                        options.retain(|_, value| !value.is_null());
+                        sorted(&Value::Object(options))
+                    }
+                    _ => sorted(value),
+                }
+            };
+            keys.into_iter()
+                .map(|key| (key.clone(), of(key)))
+                .collect::<Map>()
+                .into()
+        }
+        other => other.clone(),
+    }
+}
+
+fn named(value: &Value, names: &mut HashMap<String, String>) -> Value {
+    match value {
+        Value::Array(list) => list.iter().map(|value| named(value, names)).collect(),
+        Value::Object(map) => {
+            let pairs = map
+                .iter()
+                .map(|(key, value)| (key.clone(), named(value, names)));
+            pairs.collect::<Map>().into()
+        }
+        Value::String(text) if is_drawn(text) => {
+            let count = names.len();
+            let name = names
+                .entry(text.clone())
+                .or_insert_with(|| format!("U{count}"));
+            json!(name)
+        }
+        other => other.clone(),
+    }
+}
+
+fn is_drawn(text: &str) -> bool {
+    let number = text.strip_prefix('U').unwrap_or_default();
+    !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Read and written again, nothing is lost.
+#[test]
+fn signatures_are_read_and_written_without_loss() {
+    for file in ["canvas/apply", "canvas/freeze", "canvas/stamp"] {
+        for case in fixture::<Value>(file) {
+            for key in ["signature", "frozen", "stamped"] {
+                let Some(value) = case.get(key).filter(|value| !value.is_null()) else {
+                    continue;
+                };
+                let again = Signature::from_value(value.clone()).unwrap().to_value();
+                assert_eq!(again.to_string(), value.to_string(), "{}", name(&case));
+            }
+        }
+    }
+}
