@@ -1,12 +1,19 @@
-//! The bytes of a stored result: serialized, and compressed where `result_compression` says so.
+//! The bytes of a stored result, of a chord's part or of a group: serialized, and compressed where `result_compression`
+//! says so.
 //!
-//! A compressed result says itself that it is one, and how; so whoever reads needs no setting for it.
+//! What is compressed says itself that it is, and how; so whoever reads needs no setting for it.
 //!
 //! Counterpart: `celery/backends/base.py @ 5.7.0` (`compress_payload`, `decompress_payload`).
 
-use crate::{Compression, DecodeError, EncodeError, Limits, Serializer, TaskMeta};
+use std::borrow::Cow;
 
-/// What a compressed result begins with; behind it the compression's content type, a zero, and the compressed bytes.
+use serde_json::Value;
+
+use crate::{
+    Compression, DecodeError, EncodeError, Limits, Serializer, TaskMeta, deserialize, serialize,
+};
+
+/// What compressed bytes begin with; behind it the compression's content type, a zero, and the compressed bytes.
 const MAGIC: &[u8] = b"\0celery-compressed\0";
 
 /// The bytes to store and to publish.
@@ -18,13 +25,19 @@ pub fn write(
     serializer: Serializer,
     compression: Option<Compression>,
 ) -> Result<Vec<u8>, EncodeError> {
-    let plain = meta.to_bytes(serializer)?;
-    let Some(compression) = compression else {
-        return Ok(plain);
-    };
-    let content_type = compression.content_type().as_bytes();
-    let body = compression.apply(&plain);
-    Ok([MAGIC, content_type, b"\0", &body].concat())
+    Ok(packed(meta.to_bytes(serializer)?, compression))
+}
+
+/// As [`write`], of what is no result: a chord's part, or a group.
+///
+/// # Errors
+/// The serializer cannot write something that is in it.
+pub fn write_value(
+    value: &Value,
+    serializer: Serializer,
+    compression: Option<Compression>,
+) -> Result<Vec<u8>, EncodeError> {
+    Ok(packed(serialize(serializer, value)?, compression))
 }
 
 /// What is stored. JSON and MessagePack are read whatever the setting says, since they can be told apart.
@@ -36,8 +49,36 @@ pub fn read(
     serializer: Serializer,
     limits: &Limits,
 ) -> Result<TaskMeta, DecodeError> {
+    let plain = unpacked(bytes, limits)?;
+    TaskMeta::parse_within(limits, told(&plain, serializer), &plain)
+}
+
+/// As [`read`], of what is no result; `what` names it in errors.
+///
+/// # Errors
+/// The bytes are not of this serializer, or beyond the limits.
+pub fn read_value(
+    what: &'static str,
+    bytes: &[u8],
+    serializer: Serializer,
+    limits: &Limits,
+) -> Result<Value, DecodeError> {
+    let plain = unpacked(bytes, limits)?;
+    deserialize(limits, what, told(&plain, serializer), &plain)
+}
+
+fn packed(plain: Vec<u8>, compression: Option<Compression>) -> Vec<u8> {
+    let Some(compression) = compression else {
+        return plain;
+    };
+    let content_type = compression.content_type().as_bytes();
+    let body = compression.apply(&plain);
+    [MAGIC, content_type, b"\0", &body].concat()
+}
+
+fn unpacked<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Cow<'a, [u8]>, DecodeError> {
     let Some(packed) = bytes.strip_prefix(MAGIC) else {
-        return TaskMeta::parse_within(limits, told(bytes, serializer), bytes);
+        return Ok(Cow::Borrowed(bytes));
     };
     let end = packed.iter().position(|byte| *byte == 0);
     let (content_type, body) = packed.split_at(end.unwrap_or(packed.len()));
@@ -48,21 +89,22 @@ pub fn read(
         });
     };
     let plain = compression.undo(body.get(1..).unwrap_or_default(), limits)?;
-    TaskMeta::parse_within(limits, told(&plain, serializer), &plain)
+    Ok(Cow::Owned(plain))
 }
 
-/// The serializer as the first byte tells it: an object's brace, or a map of MessagePack, which no text begins with.
+/// The serializer as the first byte tells it: the bracket of an object or a list, or a map or a list of MessagePack, with
+/// which no text of ours or Python's begins.
 fn told(bytes: &[u8], setting: Serializer) -> Serializer {
     match (bytes.first(), setting) {
-        (Some(0x80..=0x8f | 0xde | 0xdf), _) => Serializer::Msgpack,
-        (Some(b'{'), Serializer::Msgpack) => Serializer::Json,
+        (Some(0x80..=0x9f | 0xdc..=0xdf), _) => Serializer::Msgpack,
+        (Some(b'{' | b'['), Serializer::Msgpack) => Serializer::Json,
         _ => setting,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
     use crate::State;
@@ -86,6 +128,29 @@ mod tests {
             let bytes = write(&meta(), Serializer::Yaml, compression).unwrap();
             assert_eq!(read(&bytes, Serializer::Yaml, &limits), Ok(meta()));
         }
+    }
+
+    #[test]
+    fn a_part_of_a_chord_is_read_as_a_result_is() {
+        let limits = Limits::new(10_000, 10_000);
+        let part = json!([1, "an-id", "SUCCESS", {"ü": "x".repeat(500)}]);
+        let ways = [None].into_iter().chain(Compression::ALL.map(Some));
+        for compression in ways {
+            for (written, read_as) in [
+                (Serializer::Json, Serializer::Json),
+                (Serializer::Json, Serializer::Msgpack),
+                (Serializer::Msgpack, Serializer::Msgpack),
+                (Serializer::Msgpack, Serializer::Json),
+                (Serializer::Yaml, Serializer::Yaml),
+            ] {
+                let bytes = write_value(&part, written, compression).unwrap();
+                assert_eq!(compression.is_some(), bytes.len() < 500);
+                let read = read_value("part", &bytes, read_as, &limits);
+                assert_eq!(read.as_ref(), Ok(&part), "{written:?} {read_as:?}");
+            }
+        }
+        let narrow = Limits::new(100, 100);
+        assert!(read_value("part", b"[1, 2, 3, 4]", Serializer::Json, &narrow).is_err());
     }
 
     #[test]

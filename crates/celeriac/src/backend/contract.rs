@@ -1,7 +1,9 @@
 //! What every backend must do. Each test runs for each of them: a new backend is one line in [`each`].
 //!
 //! Redis is the one of `make up`; each run has a key prefix, or a name, of its own. What only Redis has (its keys'
-//! types, its channels, connections that break) is in `redis/tests.rs`.
+//! types, its channels, connections that break) is in `redis/tests.rs`. Chords and groups are in `chords`.
+
+mod chords;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -5,6 +5,8 @@
 //! Counterpart: `celery/backends/cache.py` with `memory` @ 5.7.0. Differences: Celery's is the same for every URL, is
 //! looked at every half second by those who wait, and forgets all but the last 5,000 results.
 
+mod chords;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -14,10 +16,12 @@ use celeriac_protocol::result::TaskMeta;
 use tokio::time::Instant;
 
 use super::ResultBackend;
+use super::chord::Rules;
 use super::stored::Documents;
 use super::waiters::Waiters;
 use crate::app::Settings;
 use crate::transport::Error;
+use chords::Groups;
 
 /// How many results are kept; beyond that the oldest go.
 const RESULTS_MAX: usize = 1_000_000;
@@ -30,12 +34,14 @@ static STORES: LazyLock<Mutex<HashMap<String, Weak<Store>>>> = LazyLock::new(Mut
 pub(crate) struct MemoryBackend {
     url: String,
     documents: Documents,
+    rules: Rules,
     store: Arc<Store>,
 }
 
 #[derive(Debug)]
 struct Store {
     results: Mutex<Results>,
+    groups: Mutex<Groups>,
     waiters: Arc<Waiters>,
 }
 
@@ -43,6 +49,7 @@ impl Default for Store {
     fn default() -> Self {
         Self {
             results: Mutex::default(),
+            groups: Mutex::default(),
             // Every change passes through here: there is nobody to tell which ids to listen for.
             waiters: Arc::new(Waiters::unserved()),
         }
@@ -80,6 +87,7 @@ impl MemoryBackend {
         Self {
             url: url.to_owned(),
             documents: Documents::new(settings),
+            rules: Rules::new(settings),
             store,
         }
     }

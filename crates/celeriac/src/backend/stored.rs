@@ -1,4 +1,4 @@
-//! A result as it is stored: its bytes, and for how long.
+//! A result as it is stored: its bytes, and for how long. And the bytes of whatever else a backend keeps.
 //!
 //! Counterpart: `celery/backends/base.py` (`encode`, `decode`) and `celery/backends/redis.py` (`_set_with_state`)
 //! @ 5.7.0.
@@ -8,7 +8,10 @@ use std::time::Duration;
 use celeriac_protocol::exception::TaskException;
 use celeriac_protocol::result::TaskMeta;
 use celeriac_protocol::state::State;
-use celeriac_protocol::{Accept, Compression, DecodeError, Limits, Serializer, payload};
+use celeriac_protocol::{
+    Accept, Compression, DecodeError, EncodeError, Limits, Serializer, payload,
+};
+use serde_json::Value;
 
 use crate::app::Settings;
 use crate::log_lines::shown;
@@ -56,19 +59,12 @@ impl Documents {
 
     /// What to store. What cannot be stored is a failure, as in Celery; to try it again would not help.
     pub(super) fn write(&self, meta: &TaskMeta) -> Document {
-        let refusal = match payload::write(meta, self.serializer, self.compression) {
-            Ok(bytes) if bytes.len() < BYTES_MAX => return self.document(&meta.status, bytes),
-            Ok(_) => (
-                "celery.exceptions",
-                "BackendStoreError",
-                "value too large for Redis backend".to_owned(),
-            ),
-            Err(error) => ("kombu.exceptions", "EncodeError", error.to_string()),
+        let exception = match sized(payload::write(meta, self.serializer, self.compression)) {
+            Ok(bytes) => return self.document(&meta.status, bytes),
+            Err(exception) => exception,
         };
-        let (module, class, text) = refusal;
-        let id = shown(&meta.task_id);
+        let (id, text) = (shown(&meta.task_id), exception.display());
         log::error!(task_id = &*id; "cannot store the result of {id}, storing a failure instead: {text}");
-        let exception = TaskException::new(module, class, vec![text.into()]);
         let failure = TaskMeta {
             date_done: meta.date_done.clone(),
             group_id: meta.group_id.clone(),
@@ -81,6 +77,18 @@ impl Documents {
         self.document(&State::Failure, bytes)
     }
 
+    /// The bytes of what is no result.
+    ///
+    /// # Errors
+    /// It cannot be stored, and this is the exception to say so.
+    pub(super) fn write_value(&self, value: &Value) -> Result<Vec<u8>, TaskException> {
+        sized(payload::write_value(
+            value,
+            self.serializer,
+            self.compression,
+        ))
+    }
+
     fn document(&self, status: &State, bytes: Vec<u8>) -> Document {
         let expires = match status {
             State::Failure => self.failure_expires,
@@ -88,8 +96,7 @@ impl Documents {
         };
         Document {
             bytes,
-            // Less than a second is a second: 0 would mean for ever.
-            expires_secs: expires.map_or(0, |expires| expires.as_secs().max(1)),
+            expires_secs: whole_secs(expires),
         }
     }
 
@@ -98,17 +105,36 @@ impl Documents {
     /// # Errors
     /// It is no result, or the settings accept none.
     pub(super) fn read(&self, key: &str, bytes: &[u8]) -> Result<TaskMeta, Error> {
-        if !self.accept.takes(self.serializer) {
-            let (name, content_type) = (self.serializer.name(), self.serializer.content_type());
-            let reply = format!(
-                "Refusing to deserialize untrusted content of type {name} ({content_type}); \
-                 result_accept_content (or accept_content) does not name result_serializer"
-            );
-            return Err(Error::Reply { reply });
+        self.check_accepted()?;
+        let read = self.decode(bytes);
+        read.map_err(|error| holds_no("task result", key, &error))
+    }
+
+    /// As [`Self::read`], of what is no result; `what` names it in errors.
+    ///
+    /// # Errors
+    /// It cannot be read, or the settings accept none.
+    pub(super) fn read_value(
+        &self,
+        what: &'static str,
+        key: &str,
+        bytes: &[u8],
+    ) -> Result<Value, Error> {
+        self.check_accepted()?;
+        let read = payload::read_value(what, bytes, self.serializer, &self.limits);
+        read.map_err(|error| holds_no(what, key, &error))
+    }
+
+    fn check_accepted(&self) -> Result<(), Error> {
+        if self.accept.takes(self.serializer) {
+            return Ok(());
         }
-        self.decode(bytes).map_err(|error| Error::Reply {
-            reply: format!("key {key:?} holds no task result: {error}"),
-        })
+        let (name, content_type) = (self.serializer.name(), self.serializer.content_type());
+        let reply = format!(
+            "Refusing to deserialize untrusted content of type {name} ({content_type}); \
+             result_accept_content (or accept_content) does not name result_serializer"
+        );
+        Err(Error::Reply { reply })
     }
 
     fn decode(&self, bytes: &[u8]) -> Result<TaskMeta, DecodeError> {
@@ -119,5 +145,30 @@ impl Documents {
     pub(super) fn is_success(&self, bytes: &[u8]) -> bool {
         self.decode(bytes)
             .is_ok_and(|meta| meta.status == State::Success)
+    }
+}
+
+/// Whole seconds, rounded down; 0: for ever. Less than a second is a second.
+pub(super) fn whole_secs(expires: Option<Duration>) -> u64 {
+    expires.map_or(0, |expires| expires.as_secs().max(1))
+}
+
+/// What was written, unless it is too large.
+fn sized(written: Result<Vec<u8>, EncodeError>) -> Result<Vec<u8>, TaskException> {
+    let (module, class, text) = match written {
+        Ok(bytes) if bytes.len() < BYTES_MAX => return Ok(bytes),
+        Ok(_) => (
+            "celery.exceptions",
+            "BackendStoreError",
+            "value too large for Redis backend".to_owned(),
+        ),
+        Err(error) => ("kombu.exceptions", "EncodeError", error.to_string()),
+    };
+    Err(TaskException::new(module, class, vec![text.into()]))
+}
+
+fn holds_no(what: &str, key: &str, error: &DecodeError) -> Error {
+    Error::Reply {
+        reply: format!("key {key:?} holds no {what}: {error}"),
     }
 }

@@ -178,6 +178,12 @@ settings! {
         result_expires: Option<Duration> as SecondsOrNever = Some(Duration::from_secs(24 * 60 * 60));
         /// How long results of failed tasks are kept, in seconds; "none": as long as others, 0: for ever.
         result_failure_expires: Option<Duration> as SecondsOrUnset = None;
+        /// How long what belongs to a chord that runs is kept after its last part, in seconds; "none": as result_expires says, 0: for ever.
+        result_chord_expires: Option<Duration> as SecondsOrUnset = None;
+        /// How long a chord's results are waited for where a part of it is a group, in seconds; 0 or "none": without end.
+        ///
+        /// A worker that dies over starting the body is given twice that time, and at least 5 seconds; then another starts it.
+        result_chord_join_timeout: Option<Duration> as SecondsOrNever = Some(Duration::from_secs(3));
         /// The serializer of results: "json", "msgpack" or "yaml"; the same for all clients and workers.
         result_serializer: Serializer as SerializerName = Serializer::Json;
         /// The serializers of results that are read; "none": as accept_content says.
@@ -279,6 +285,8 @@ settings! {
     pub struct ResultBackendTransportOptions {
         /// What every key of a result starts with; an underscore is put behind it where it ends in none of ":_-.".
         global_keyprefix: String as Text = String::new();
+        /// Whether a chord's results come in the order of its header, not as they are ready; the same for all clients and workers.
+        result_chord_ordered: bool as Flag = true;
         /// With sentinel://: the master's name among the sentinels.
         master_name: Option<String> as OptionalName = None;
         /// With sentinel://: username and password for the sentinels themselves.

@@ -3,11 +3,15 @@
 //! - here: the keys, reading and forgetting.
 //! - `store`: storing and telling, in one step, and many at a time.
 //! - `subscription`: waiting.
+//! - `chord`: chords and groups.
 //!
 //! A SUCCESS that is there is never overwritten: a task that is delivered twice must not turn into a failure.
 //!
 //! Counterpart: `celery/backends/redis.py` and `celery/backends/base.py::KeyValueStoreBackend` @ 5.7.0.
 
+mod chord;
+#[cfg(test)]
+mod chord_tests;
 mod store;
 mod subscription;
 #[cfg(test)]
@@ -19,6 +23,7 @@ use async_trait::async_trait;
 use celeriac_protocol::result::TaskMeta;
 
 use super::ResultBackend;
+use super::chord::Rules;
 use super::stored::Documents;
 use crate::app::Settings;
 use crate::transport::Error;
@@ -29,13 +34,18 @@ use subscription::Subscription;
 /// `BaseKeyValueStoreBackend.task_keyprefix`.
 const TASK_KEY_PREFIX: &str = "celery-task-meta-";
 
+/// `BaseKeyValueStoreBackend.group_keyprefix`.
+const GROUP_KEY_PREFIX: &str = "celery-taskset-meta-";
+
 /// See the module's text.
 #[derive(Debug)]
 pub(crate) struct RedisBackend {
     url: String,
     connection: Connection,
     key_prefix: String,
+    group_key_prefix: String,
     documents: Documents,
+    rules: Rules,
     stores: Stores,
     subscription: Arc<Subscription>,
 }
@@ -47,7 +57,8 @@ impl RedisBackend {
         let options = &settings.result_backend_transport_options;
         let address = Address::parse("result backend", url)?
             .watched_by(options.master_name.as_deref(), &options.sentinel_kwargs)?;
-        let key_prefix = format!("{}{TASK_KEY_PREFIX}", separated(&options.global_keyprefix));
+        let prefix = separated(&options.global_keyprefix);
+        let key_prefix = format!("{prefix}{TASK_KEY_PREFIX}");
         let documents = Documents::new(settings);
         Ok(Self {
             url: address.masked.clone(),
@@ -59,7 +70,9 @@ impl RedisBackend {
                 documents.clone(),
             )),
             key_prefix,
+            group_key_prefix: format!("{prefix}{GROUP_KEY_PREFIX}"),
             documents,
+            rules: Rules::new(settings),
         })
     }
 
