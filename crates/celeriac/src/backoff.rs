@@ -84,7 +84,8 @@ impl Patience {
         is_due
     }
 
-    async fn wait(&self, wait: Duration) -> bool {
+    /// Waits for what may come; `false`: the worker is stopping, and has waited for long enough.
+    pub(crate) async fn wait(&self, wait: Duration) -> bool {
         if !self.stopping.is_cancelled() {
             pause(wait, &self.stopping).await;
             return true;

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use celeriac_protocol::canvas::Canvas;
 use celeriac_protocol::message::{Headers, TaskMessage};
 use celeriac_protocol::{DeliveryInfo, Properties, State};
 use chrono::{DateTime, Utc};
@@ -17,8 +18,10 @@ use serde_json::{Map, Value, json};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
+use crate::app::canvas::unsendable;
 use crate::app::{App, AsyncResult, SendError, SendOptions};
 use crate::backend::Author;
+use crate::canvas;
 use crate::handler::Outcome;
 use crate::threads::Threads;
 use crate::transport::Error;
@@ -46,7 +49,9 @@ struct Inner {
     /// The task has asked for that, so it is told and not ended.
     hears_soft_limit: AtomicBool,
     decision: Mutex<Option<Outcome>>,
-    children: Mutex<Vec<String>>,
+    children: Mutex<Vec<Value>>,
+    /// How many it has added to its chord.
+    added: Mutex<u32>,
     /// The place of its thread, until that starts.
     thread: Mutex<Option<OwnedSemaphorePermit>>,
 }
@@ -91,6 +96,7 @@ impl Context {
                 hears_soft_limit: AtomicBool::new(false),
                 decision: Mutex::new(None),
                 children: Mutex::new(Vec::new()),
+                added: Mutex::new(0),
                 thread: Mutex::new(None),
             }),
         }
@@ -252,8 +258,7 @@ impl Context {
     pub async fn update_state(&self, state: &str, meta: Value) -> Result<(), Error> {
         self.goes_on()?;
         let mut document = self.author().document(State::from(state), meta);
-        let sent = self.children().clone();
-        document.children = sent.iter().map(|id| child(id)).collect();
+        document.children = Value::Array(self.children().clone());
         self.inner.app.backend().store(&document).await
     }
 
@@ -270,6 +275,41 @@ impl Context {
     ) -> Result<AsyncResult, SendError> {
         let sending = self.app().send_task(name, args, kwargs, options);
         self.clone().scope(sending).await
+    }
+
+    /// Sends a canvas in place of this task: it gets the task's id, and all that follows the task follows it. To be
+    /// returned from the task (`return self.replace(...)`).
+    pub fn replace(&self, canvas: Canvas) -> Outcome {
+        Outcome::Replace(Box::new(canvas))
+    }
+
+    /// Sends a canvas as one more member of the header that this task is in; the body waits for it, too. Returns what
+    /// will come of it, `[[id, parent], members]`.
+    ///
+    /// # Errors
+    /// As [`App::send_task`]; [`SendError::Backend`]; [`SendError::Arguments`] where this task is in no chord.
+    pub async fn add_to_chord(&self, canvas: Canvas) -> Result<Value, SendError> {
+        let mut added = lock(&self.inner.added);
+        let place = format!("add-{}", *added);
+        *added += 1;
+        drop(added);
+        let app = self.app();
+        let planned = canvas::added(app, self.message(), canvas.clone(), &place);
+        let (follow_ups, result) = planned.map_err(|error| unsendable(&canvas, &error))?;
+        let group = self.group().unwrap_or_default();
+        let id = result
+            .pointer("/0/0")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        let grown = app.backend().chord_grow(group, id);
+        grown.await.map_err(|source| SendError::Backend {
+            task: self.task_name().to_owned(),
+            url: app.backend_url().to_owned(),
+            source,
+        })?;
+        let sending = app.send_all(&canvas, follow_ups);
+        self.clone().scope(sending).await?;
+        Ok(result)
     }
 
     pub(crate) fn author(&self) -> Author<'_> {
@@ -301,12 +341,13 @@ impl Context {
         &self.inner.place.threads
     }
 
-    pub(crate) fn add_child(&self, id: String) {
-        self.children().push(id);
+    /// `[[id, parent], members]`
+    pub(crate) fn add_child(&self, child: Value) {
+        self.children().push(child);
     }
 
     /// The tasks that this one has sent, in order.
-    pub(crate) fn take_children(&self) -> Vec<String> {
+    pub(crate) fn take_children(&self) -> Vec<Value> {
         std::mem::take(&mut *self.children())
     }
 
@@ -323,7 +364,7 @@ impl Context {
         lock(&self.inner.decision)
     }
 
-    fn children(&self) -> MutexGuard<'_, Vec<String>> {
+    fn children(&self) -> MutexGuard<'_, Vec<Value>> {
         lock(&self.inner.children)
     }
 }

@@ -19,7 +19,7 @@ const ONCE_VARIABLE: &str = "CELERIAC_FAILPOINT_ONCE";
 
 /// All steps, in the order of a file's way. The first two are the producer's, the next four the consumer's, all others
 /// the worker's.
-pub const FAILPOINTS: [&str; 17] = [
+pub const FAILPOINTS: [&str; 24] = [
     // Kafka has acknowledged the record; it is written down.
     "before_journal",
     "after_journal",
@@ -39,6 +39,15 @@ pub const FAILPOINTS: [&str; 17] = [
     "after_move",
     "before_sidecar",
     "after_sidecar",
+    // What follows a task is sent; its result is stored.
+    "after_send",
+    "after_store",
+    // Its part in a chord is counted; of the last one: the chord is claimed, the body is sent, the chord is over.
+    "before_part",
+    "after_part",
+    "after_claim",
+    "after_body",
+    "after_cleanup",
     // Everything is stored; the message is acknowledged.
     "before_ack",
     "after_ack",

@@ -277,6 +277,26 @@ fn set(text: &str) -> Option<(String, &str)> {
     Some((expression, after.strip_prefix(']')?))
 }
 
+/// A request to all workers that nobody waits to be answered, as kombu writes it. `clock` is the sender's.
+pub fn broadcast(method: &str, arguments: &Map, clock: u64, delivery_tag: &str) -> String {
+    let body = json!({
+        "method": method, "arguments": arguments, "destination": null, "pattern": null, "matcher": null,
+    });
+    json::to_python_string(&json!({
+        "body": BASE64.encode(json::to_python_vec(&body)),
+        "content-encoding": "utf-8",
+        "content-type": JSON_CONTENT_TYPE,
+        "headers": {"clock": clock, "expires": 0},
+        "properties": {
+            "delivery_mode": 1,
+            "delivery_info": {"exchange": CONTROL_EXCHANGE, "routing_key": ""},
+            "priority": 0,
+            "body_encoding": "base64",
+            "delivery_tag": delivery_tag,
+        },
+    }))
+}
+
 /// A node's answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ControlReply<'a> {

@@ -79,6 +79,16 @@ impl TaskException {
         Self::celery("ChordError", message)
     }
 
+    /// What was asked for cannot be: `celery.exceptions.ImproperlyConfigured`.
+    pub fn improperly_configured(message: impl Into<String>) -> Self {
+        Self::celery("ImproperlyConfigured", message)
+    }
+
+    /// A result did not come in time: `celery.exceptions.TimeoutError`.
+    pub fn timeout(message: impl Into<String>) -> Self {
+        Self::celery("TimeoutError", message)
+    }
+
     /// `Ignore`: the task wants no state stored.
     pub fn ignore() -> Self {
         Self::new(CELERY, "Ignore", Vec::new())

@@ -3,6 +3,8 @@
 //! - `settings`: Celery's names, read from flags, environment and file.
 //! - `connect`: from a URL to a transport or backend.
 //! - `send`: `send_task`, and what `apply_async` takes.
+//! - `broadcast`: what is said to all workers.
+//! - `builtins`: the tasks that every app has; `canvas`: sending several tasks that belong together.
 //! - `dead_letters`: what nobody could run.
 //! - `registered`: a task that the app has.
 //! - `result`: what a caller holds of a task that was sent.
@@ -11,6 +13,9 @@
 //!
 //! Counterpart: `celery/app/base.py` @ 5.7.0.
 
+mod broadcast;
+pub(crate) mod builtins;
+pub(crate) mod canvas;
 mod connect;
 mod dead_letters;
 mod registered;
@@ -31,6 +36,8 @@ pub(crate) use registered::Registered;
 pub use result::{AsyncResult, GroupResult, ResultError, ResultNode, join};
 pub use send::{SendError, SendOptions};
 pub use settings::Settings;
+
+use builtins::Builtin;
 
 use crate::backend::ResultBackend;
 use crate::celery_task::{CeleryTask, CrateApp};
@@ -100,8 +107,15 @@ impl App {
         &self.inner.settings
     }
 
-    /// The registered tasks' names, sorted.
+    /// The registered tasks' names, sorted, without Celery's own.
     pub fn task_names(&self) -> Vec<String> {
+        let names = self.inner.tasks.keys();
+        let own = names.filter(|name| !name.starts_with(builtins::PREFIX));
+        own.cloned().collect()
+    }
+
+    /// As [`App::task_names`], with Celery's own.
+    pub(crate) fn all_task_names(&self) -> Vec<String> {
         self.inner.tasks.keys().cloned().collect()
     }
 
@@ -219,7 +233,12 @@ impl AppBuilder {
         let transport = connect::transport(&self.settings)?;
         let backend = connect::backend(&self.settings)?;
         let settings = &self.settings;
-        let tasks = self.tasks.into_iter();
+        let builtins = Builtin::ALL.map(|builtin| {
+            let handler: Arc<dyn Handler> = Arc::new(builtin);
+            (handler.name().to_owned(), handler)
+        });
+        // Whoever has a task of such a name means that one.
+        let tasks = builtins.into_iter().chain(self.tasks);
         let tasks =
             tasks.map(|(name, handler)| (name, Arc::new(Registered::new(handler, settings))));
         Ok(App {

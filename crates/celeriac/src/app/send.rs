@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::{App, AsyncResult};
 use crate::clock;
-use crate::context::Context;
+use crate::context::{Context, child};
 use crate::events;
 use crate::transport::Error;
 
@@ -74,6 +74,16 @@ pub enum SendError {
         /// The cause.
         source: Error,
     },
+    /// The result backend was not told of a chord.
+    #[error("cannot start the chord of {task} at {url}")]
+    Backend {
+        /// The canvas.
+        task: String,
+        /// The backend, its password masked.
+        url: String,
+        /// The cause.
+        source: Error,
+    },
     /// The arguments, or what follows the task, cannot be written in the serializer.
     #[error("cannot send task {task}: its arguments cannot be written: {reason}")]
     Arguments {
@@ -87,7 +97,10 @@ pub enum SendError {
 impl SendError {
     /// The broker is away: try again, nothing was lost.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Broker { source, .. } if source.is_transient())
+        match self {
+            Self::Broker { source, .. } | Self::Backend { source, .. } => source.is_transient(),
+            Self::Arguments { .. } => false,
+        }
     }
 }
 
@@ -129,7 +142,7 @@ impl App {
         let published = self.publish_with_retries(&message, &queue).await;
         published.map_err(unsent)?;
         if let Some(parent) = Context::current() {
-            parent.add_child(id.clone());
+            parent.add_child(child(&id));
         }
         Ok(AsyncResult::new(self.clone(), id).ignored(is_ignored))
     }
@@ -153,7 +166,11 @@ impl App {
 
     /// A client has no loop that comes back later, so it tries a few times: after a quiet hour its
     /// connection may be gone without its knowing.
-    async fn publish_with_retries(&self, message: &TaskMessage, queue: &str) -> Result<(), Error> {
+    pub(super) async fn publish_with_retries(
+        &self,
+        message: &TaskMessage,
+        queue: &str,
+    ) -> Result<(), Error> {
         for wait in PUBLISH_RETRIES {
             match self.publish(message, queue).await {
                 Err(error) if error.is_transient() => tokio::time::sleep(wait).await,

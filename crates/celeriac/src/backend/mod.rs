@@ -8,13 +8,6 @@
 //!
 //! Counterpart: `celery/backends/base.py` @ 5.7.0.
 
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "the engine starts no chord and counts no part yet"
-    )
-)]
 mod chord;
 #[cfg(test)]
 mod contract;
@@ -28,13 +21,6 @@ mod waiters;
 use async_trait::async_trait;
 use celeriac_protocol::result::TaskMeta;
 
-#[cfg_attr(
-    not(test),
-    expect(
-        unused_imports,
-        reason = "the engine starts no chord and counts no part yet"
-    )
-)]
 pub(crate) use chord::{Chords, Claim, Counted, Part, PartResult, Parts, ResultTree, Start};
 pub(crate) use disabled::DisabledBackend;
 pub(crate) use document::{Author, map};

@@ -1,141 +1,119 @@
-//! What is sent when a task has ended: callbacks, the next of a chain, errbacks.
+//! A call as a message: its options become headers, properties, and what follows the task.
 //!
-//! The ids of what follows are fixed by the task's own id, so that a second run after a crash sends the
-//! same ones.
-//!
-//! Counterpart: `celery/app/trace.py` (`_dispatch_callbacks_and_chain`) and
-//! `celery/backends/base.py::Backend._call_task_errbacks` @ 5.7.0. Groups and chords as what follows, and
-//! being part of a chord, are not done here yet: [`unsupported`] names them, and such a message is left
-//! to workers that can.
+//! Counterpart: `celery/canvas.py::Signature.apply_async`, `celery/app/task.py::Task.apply_async` and
+//! `celery/app/base.py::Celery.send_task` @ 5.7.0.
 
 use std::time::Duration;
 
-use celeriac_protocol::canvas::{Embed, Signature};
+use celeriac_protocol::canvas::{Call, CanvasError, Embed, Signature};
 use celeriac_protocol::compose::TaskCall;
 use celeriac_protocol::headers::TimeLimit;
 use celeriac_protocol::message::TaskMessage;
 use celeriac_protocol::{Compression, Serializer, repr, timestamp};
 use chrono::{DateTime, Utc};
-use serde_json::{Map, Number, Value};
-use uuid::Uuid;
+use serde_json::{Map, Number, Value, json};
 
+use super::follow::FollowUp;
 use crate::app::App;
 use crate::app::send::{SendOptions, origin};
 use crate::clock;
 
-/// A message that is ready to be sent.
-#[derive(Debug)]
-pub(crate) struct FollowUp {
-    pub(crate) message: TaskMessage,
-    pub(crate) queue: String,
-    /// The group that Celery makes of several callbacks, and of all errbacks.
-    pub(crate) group: Option<String>,
+/// The options that mean something; kombu makes a message property of each other one.
+const KNOWN: [&str; 38] = [
+    "add_to_parent",
+    "argsrepr",
+    "chain",
+    "chord",
+    "compression",
+    "countdown",
+    "declare",
+    "delivery_mode",
+    "eta",
+    "exchange",
+    "exchange_type",
+    "expires",
+    "group_id",
+    "group_index",
+    "headers",
+    "ignore_result",
+    "immediate",
+    "kwargsrepr",
+    "link",
+    "link_error",
+    "mandatory",
+    "parent_id",
+    "priority",
+    "queue",
+    "replaced_task_nesting",
+    "reply_to",
+    "retries",
+    "retry",
+    "retry_policy",
+    "root_id",
+    "route_name",
+    "routing_key",
+    "serializer",
+    "shadow",
+    "soft_time_limit",
+    "stamped_headers",
+    "task_id",
+    "time_limit",
+];
+
+/// The task that sends.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Parent<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) root: &'a str,
 }
 
-impl FollowUp {
-    /// A message that is sent by itself.
-    pub(crate) fn alone(message: TaskMessage, queue: String) -> Self {
+impl<'a> Parent<'a> {
+    pub(crate) fn of(message: &'a TaskMessage) -> Self {
+        let headers = &message.headers;
+        let root = headers.root_id.as_deref().filter(|root| !root.is_empty());
         Self {
-            message,
-            queue,
-            group: None,
+            id: &headers.id,
+            root: root.unwrap_or(&headers.id),
         }
     }
-}
 
-/// What stands around a signature when it is called.
-struct Place<'a> {
-    /// What went before: the result, or the id of the task that failed.
-    partial: &'a [Value],
-    chain: Option<Vec<Signature>>,
-    /// The same whenever the task runs again.
-    id: String,
-    group: Option<(String, i64)>,
-}
-
-/// What in this message we cannot carry on; `None`: nothing.
-pub(crate) fn unsupported(embed: &Embed) -> Option<&'static str> {
-    if embed.chord.is_some() {
-        return Some("part of a chord");
+    /// As options of a call.
+    pub(super) fn options(&self) -> Map<String, Value> {
+        let options = [("parent_id", self.id), ("root_id", self.root)];
+        options
+            .map(|(key, id)| (key.to_owned(), json!(id)))
+            .into_iter()
+            .collect()
     }
-    let lists = [&embed.callbacks, &embed.errbacks, &embed.chain];
-    let mut signatures = lists.into_iter().flatten().flatten();
-    signatures
-        .any(|signature| {
-            signature.subtask_type.is_some() || signature.options.contains_key("chord")
-        })
-        .then_some("followed by a group, chain or chord")
 }
 
-/// What follows a success: the callbacks, then the next of the chain.
-pub(crate) fn after_success(app: &App, ended: &TaskMessage, result: &Value) -> Vec<FollowUp> {
-    let embed = &ended.embed;
-    let id = &ended.headers.id;
-    let partial = std::slice::from_ref(result);
-    let callbacks = embed.callbacks.as_deref().unwrap_or_default();
-    let group = (callbacks.len() > 1).then(|| derived_id(id, "callbacks"));
-    let mut follow_ups = call_all(app, ended, callbacks, partial, "callback", group.as_deref());
-    if let Some((signature, rest)) = embed.next_in_chain() {
-        let place = Place {
-            partial,
-            // Empty at the end of a chain, not null, as Celery writes it.
-            chain: Some(rest.to_vec()),
-            id: derived_id(id, "chain"),
-            group: None,
-        };
-        follow_ups.push(call(app, ended, signature, place));
-    }
-    follow_ups
-}
-
-/// What follows a failure: each errback, with the id of the task that failed.
-pub(crate) fn after_failure(app: &App, ended: &TaskMessage) -> Vec<FollowUp> {
-    let id = &ended.headers.id;
-    let failed = [Value::from(id.clone())];
-    let errbacks = ended.embed.errbacks.as_deref().unwrap_or_default();
-    let group = derived_id(id, "errbacks");
-    call_all(app, ended, errbacks, &failed, "errback", Some(&group))
-}
-
-fn call_all(
+/// Composes the message of a call; a task of this app says itself what the call does not.
+pub(crate) fn compose(
     app: &App,
-    ended: &TaskMessage,
-    signatures: &[Signature],
-    partial: &[Value],
-    kind: &str,
-    group: Option<&str>,
-) -> Vec<FollowUp> {
-    let places = (0..).map(|index: i64| Place {
-        partial,
-        chain: None,
-        id: derived_id(&ended.headers.id, &format!("{kind}-{index}")),
-        group: group.map(|group| (group.to_owned(), index)),
-    });
-    let calls = signatures.iter().zip(places);
-    calls
-        .map(|(signature, place)| call(app, ended, signature, place))
-        .collect()
-}
-
-/// Composes the call of a signature; a task of this app says itself what the signature does not. Counterpart:
-/// `celery/canvas.py::Signature.apply_async`, and `celery/app/task.py::Task.apply_async` behind it.
-fn call(app: &App, parent: &TaskMessage, signature: &Signature, place: Place<'_>) -> FollowUp {
-    let options = Options(&signature.options);
-    let task = &signature.task;
+    call: Call,
+    parent: Option<&Parent<'_>>,
+) -> Result<FollowUp, CanvasError> {
+    let options = Options(&call.options);
+    let task = &call.task;
     let own = app.with_those_of_the_task(task, SendOptions::default());
     let ignores = || Some(app.registered(task)?.effective.ignore_result);
     let seconds = |limit: Duration| limit.as_secs().into();
-    let parent_id = &parent.headers.id;
-    let id = signature.task_id().map_or(place.id, ToOwned::to_owned);
     let priority = options.0.get("priority").and_then(Value::as_u64);
     let priority = priority.and_then(|priority| u8::try_from(priority).ok());
-    let root = parent.headers.root_id.clone();
-    let (group, group_index) = match place.group {
-        Some((group, index)) => (Some(group), Some(index)),
-        None => (None, None),
+    let id = options.text("task_id").unwrap_or_default();
+    let root = parent.map(|parent| parent.root.to_owned());
+    let sender = parent.map(|parent| parent.id.to_owned());
+    let stamped = options.0.get("stamped_headers").and_then(Value::as_array);
+    let stamped = stamped.map(|names| {
+        let names = names.iter().filter_map(Value::as_str);
+        names.map(ToOwned::to_owned).collect::<Vec<_>>()
+    });
+    let is_stamp = |key: &str| {
+        let mut names = stamped.iter().flatten();
+        names.any(|name| name == key)
     };
-    let mut call = TaskCall {
-        kwargs: signature.kwargs.clone(),
+    let mut composed = TaskCall {
+        kwargs: call.kwargs.clone(),
         origin: origin(),
         reply_to: Some(
             options
@@ -150,25 +128,44 @@ fn call(app: &App, parent: &TaskMessage, signature: &Signature, place: Place<'_>
                 .number("soft_time_limit")
                 .or(own.soft_time_limit.map(seconds)),
         },
-        group: group.clone().or_else(|| options.text("group_id")),
-        group_index: group_index.or_else(|| options.0.get("group_index").and_then(Value::as_i64)),
-        root_id: root.or_else(|| Some(parent_id.clone())),
-        parent_id: Some(parent_id.clone()),
+        group: options.text("group_id"),
+        group_index: options.0.get("group_index").and_then(Value::as_i64),
+        retries: options.count("retries"),
+        root_id: options.text("root_id").or(root),
+        parent_id: options.text("parent_id").or(sender),
+        argsrepr: options.text("argsrepr"),
+        kwargsrepr: options.text("kwargsrepr"),
         ignore_result: options.flag("ignore_result").or_else(ignores),
+        replaced_task_nesting: options.count("replaced_task_nesting"),
         priority: app.priority(priority.or(own.priority)),
         headers: options.map("headers"),
+        stamps: {
+            let stamps = options.0.iter().filter(|(key, _)| is_stamp(key));
+            stamps
+                .map(|(key, stamp)| (key.clone(), stamp.clone()))
+                .collect()
+        },
+        properties: {
+            let others = options.0.iter();
+            let others = others.filter(|(key, _)| !KNOWN.contains(&key.as_str()) && !is_stamp(key));
+            others
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect()
+        },
         embed: Embed {
-            callbacks: options.signatures("link"),
-            errbacks: options.signatures("link_error"),
-            chain: place.chain,
+            callbacks: options.signatures("link")?,
+            errbacks: options.signatures("link_error")?,
+            chain: options.signatures("chain")?,
+            chord: options.signature("chord")?,
             ..Embed::default()
         },
-        ..TaskCall::new(task, id, signature.merged_args(place.partial))
+        ..TaskCall::new(task, id, call.args.clone())
     };
+    composed.stamped_headers = stamped;
     if let Some(expires) = options.time("expires").or(own.expires) {
-        call.expire_at(expires, clock::now());
+        composed.expire_at(expires, clock::now());
     }
-    let mut message = call.into_message();
+    let mut message = composed.into_message();
     let serializer = options.text("serializer");
     let compression = options.text("compression");
     app.write_as_told(
@@ -176,20 +173,14 @@ fn call(app: &App, parent: &TaskMessage, signature: &Signature, place: Place<'_>
         serializer.and_then(|name| Serializer::named(&name)),
         compression.and_then(|name| Compression::named(&name)),
     );
-    if signature.immutable && group.is_none() {
+    if call.shows_list && !call.args.is_empty() && !options.0.contains_key("argsrepr") {
         // Celery shows what it merged as a tuple, and what it left alone as the list that it was.
-        message.headers.argsrepr = Some(repr::saferepr(&Value::Array(signature.args.clone())));
+        message.headers.argsrepr = Some(repr::saferepr(&Value::Array(call.args.clone())));
     }
-    FollowUp {
-        message,
-        queue: app.queue(task, options.text("queue").or(own.queue).as_deref()),
-        group,
-    }
-}
-
-fn derived_id(parent: &str, place: &str) -> String {
-    let name = format!("{parent}/{place}");
-    Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes()).to_string()
+    let route = options.text("route_name");
+    let queue = options.text("queue").or(own.queue);
+    let queue = app.queue(route.as_deref().unwrap_or(task), queue.as_deref());
+    Ok(FollowUp { message, queue })
 }
 
 /// The options of a signature, as Celery writes them.
@@ -215,14 +206,24 @@ impl Options<'_> {
             .unwrap_or_default()
     }
 
-    fn signatures(&self, key: &str) -> Option<Vec<Signature>> {
-        let list = match self.0.get(key)? {
-            Value::Array(list) => list.clone(),
-            one @ Value::Object(_) => vec![one.clone()],
-            _ => return None,
+    fn count(&self, key: &str) -> u64 {
+        self.0.get(key).and_then(Value::as_u64).unwrap_or(0)
+    }
+
+    /// One, or a list of them.
+    fn signatures(&self, key: &str) -> Result<Option<Vec<Signature>>, CanvasError> {
+        let list = match self.0.get(key) {
+            None | Some(Value::Null) => return Ok(None),
+            Some(Value::Array(list)) => list.clone(),
+            Some(one) => vec![one.clone()],
         };
         let signatures = list.into_iter().map(Signature::from_value);
-        signatures.collect::<Result<Vec<_>, _>>().ok()
+        Ok(Some(signatures.collect::<Result<_, _>>()?))
+    }
+
+    fn signature(&self, key: &str) -> Result<Option<Signature>, CanvasError> {
+        let chord = self.0.get(key).filter(|chord| !chord.is_null()).cloned();
+        Ok(chord.map(Signature::from_value).transpose()?)
     }
 
     fn number(&self, key: &str) -> Option<Number> {
@@ -246,6 +247,7 @@ mod tests {
     use async_trait::async_trait;
     use serde_json::json;
 
+    use super::super::{Action, after_success};
     use super::*;
     use crate::app::Settings;
     use crate::handler::{Handler, Invocation, Outcome, TaskOptions};
@@ -288,8 +290,11 @@ mod tests {
             link.options = options.as_object().expect("an object").clone();
             let mut ended = TaskCall::new("before", "an-id", Vec::new());
             ended.embed.callbacks = Some(vec![link]);
-            let mut sent = after_success(&app, &ended.into_message(), &json!(1));
-            let FollowUp { message, queue, .. } = sent.remove(0);
+            let sent = after_success(&app, &ended.into_message(), &json!(1));
+            let Some(Action::Send(sent)) = sent.expect("it can be sent").actions.pop() else {
+                unreachable!("one call follows");
+            };
+            let FollowUp { message, queue } = *sent;
             let (headers, priority) = (message.headers, message.properties.priority);
             let expires = headers.expires.is_some();
             let (hard, ignores) = (headers.timelimit.hard, headers.ignore_result);

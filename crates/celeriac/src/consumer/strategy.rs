@@ -20,7 +20,6 @@ use super::Outlets;
 use super::held::Held;
 use super::timer::{Action, Parked, Timed};
 use crate::app::App;
-use crate::canvas;
 use crate::clock;
 use crate::context::Place;
 use crate::executor::Request;
@@ -161,15 +160,6 @@ impl Strategy {
             let id = &message.headers.id;
             return self.hand_back(delivery, id, &subject, &why).await;
         };
-        if let Some(what) = canvas::unsupported(&message.embed) {
-            let subject = Subject::new(&message.headers.task, &message.headers.id);
-            let why = format!(
-                "Task {}[{}] is {what}, which this worker cannot carry on.",
-                subject.name, subject.id
-            );
-            let id = &message.headers.id;
-            return self.hand_back(delivery, id, &subject, &why).await;
-        }
         let place = Place {
             hostname: Arc::clone(&self.hostname),
             queue: delivery.shared_queue(),

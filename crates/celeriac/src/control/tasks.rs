@@ -111,7 +111,10 @@ impl Control {
             }
             _ => vec!["rate_limit"],
         };
-        let names = self.app.task_names();
+        let names = match arguments.is_true("builtins") {
+            true => self.app.all_task_names(),
+            false => self.app.task_names(),
+        };
         let describe = |name: &String| {
             let task = self.app.registered(name)?;
             let known = |item: &&str| {

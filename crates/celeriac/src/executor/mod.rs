@@ -7,13 +7,16 @@
 //! - `retry`: running a task again.
 //! - `time_limit`: which limits hold, and waiting for them.
 //! - `record`: writing down where a task stands.
-//! - `settle`: the order in which the end of a task takes effect (promise M6), the one place.
+//! - `errback`: errbacks that run here.
+//! - `settle`: the order in which the end of a task takes effect (promise M6), the one place; `chord`: its part in a chord.
 //! - `blocking`: CPU work off the async threads. `panics`: a panic is a FAILURE.
 //!
 //! Counterpart: `celery/worker/request.py` and `celery/app/trace.py::build_tracer` @ 5.7.0.
 
 mod blocking;
+mod chord;
 mod ending;
+mod errback;
 mod panics;
 mod ready;
 mod record;

@@ -14,7 +14,7 @@ use serde_json::{Number, Value, json};
 
 use super::time_limit::seconds;
 use super::{Executor, Request};
-use crate::canvas::FollowUp;
+use crate::canvas::FollowUps;
 use crate::clock;
 use crate::handler::{DEFAULT_BACKOFF_MAX, ExceptionKind, MaxRetries, Retry, TaskOptions};
 use crate::traceback;
@@ -52,9 +52,9 @@ impl Executor {
         self.app.write_as_told(&mut message, None, None);
         let queue = retry.queue.unwrap_or_else(|| request.queue().to_owned());
         // Celery counts the message of a retry among the task's children.
-        let follow_ups = vec![FollowUp::alone(message, queue)];
+        let follow_ups = FollowUps::alone(message, queue);
         let children = super::settle::children(&request, &follow_ups);
-        if !self.send_all(follow_ups).await {
+        if !self.carry_out(follow_ups, false).await {
             return self.give_back(request).await;
         }
         let when = match retry.eta {

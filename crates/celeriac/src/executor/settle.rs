@@ -8,22 +8,29 @@
 
 use std::time::Duration;
 
+use celeriac_protocol::canvas::{Canvas, Signature};
 use celeriac_protocol::exception::TaskException;
 use celeriac_protocol::result::TaskMeta;
 use celeriac_protocol::state::State;
-use serde_json::{Value, json};
+use futures_util::StreamExt;
+use futures_util::stream;
+use serde_json::Value;
 
+use super::record::Failed;
 use super::retry::automatic;
 use super::time_limit::Limit;
 use super::{Executor, Request};
+use crate::backend::Start;
 use crate::backoff::Backoff;
-use crate::canvas::{self, FollowUp};
-use crate::context::child;
+use crate::canvas::{self, Action, FollowUp, FollowUps, Unsendable};
 use crate::failpoint::failpoint;
 use crate::handler::Outcome;
 use crate::log_lines;
 use crate::traceback::one_line;
 use crate::transport::QueueEnd;
+
+/// Messages on their way to the broker: of a large header, those that follow need not wait for each answer.
+const SENDS_IN_FLIGHT: usize = 64;
 
 impl Executor {
     pub(super) async fn settle(&self, mut request: Request, outcome: Outcome, runtime: Duration) {
@@ -50,6 +57,7 @@ impl Executor {
                 request.subject().ignored();
                 self.ack(&mut request).await;
             }
+            Outcome::Replace(canvas) => Box::pin(self.replace(request, *canvas)).await,
             Outcome::Reject { reason, requeue } => {
                 Box::pin(self.reject(request, &reason, requeue)).await
             }
@@ -57,18 +65,45 @@ impl Executor {
     }
 
     async fn succeed(&self, mut request: Request, value: Value, runtime: Duration) {
-        let follow_ups = canvas::after_success(&self.app, request.message(), &value);
+        let follow_ups = match canvas::after_success(&self.app, request.message(), &value) {
+            Ok(follow_ups) => follow_ups,
+            Err(error) => {
+                let exception = error.into_exception();
+                return Box::pin(self.fail(request, exception, None)).await;
+            }
+        };
         let children = children(&request, &follow_ups);
-        if !self.send_all(follow_ups).await {
+        if !self
+            .carry_out(follow_ups, request.context().is_redelivered())
+            .await
+        {
             return self.give_back(request).await;
         }
+        failpoint("after_send");
         let is_stored = self.store(&request, State::Success, value.clone(), None, children);
-        if !is_stored.await {
+        if !is_stored.await || !self.report(&request, State::Success, &value).await {
             return self.give_back(request).await;
         }
         request.subject().succeeded(runtime, &value);
         self.events.succeeded(request.event_id(), &value, runtime);
         self.ack(&mut request).await;
+    }
+
+    /// Another canvas has the task's id from now on, and all that follows the task follows it.
+    async fn replace(&self, mut request: Request, canvas: Canvas) {
+        match canvas::instead(&self.app, request.message(), canvas) {
+            Ok(follow_ups) => {
+                if !self
+                    .carry_out(follow_ups, request.context().is_redelivered())
+                    .await
+                {
+                    return self.give_back(request).await;
+                }
+                request.subject().ignored();
+                self.ack(&mut request).await;
+            }
+            Err(error) => self.fail(request, error.into_exception(), None).await,
+        }
     }
 
     pub(super) async fn fail(
@@ -103,15 +138,68 @@ impl Executor {
         exception: &TaskException,
         traceback: Option<&str>,
     ) -> bool {
-        let follow_ups = canvas::after_failure(&self.app, request.message());
         // The errbacks are sent after the result is stored, so they are no children, as in Celery.
-        let children = children(request, &[]);
+        let children = children(request, &FollowUps::default());
         let value = exception.to_value();
-        let failed = State::Failure;
-        self.store(request, failed, value.clone(), traceback, children)
-            .await
-            && self.fail_chain(request, &value, traceback).await
-            && self.send_all(follow_ups).await
+        let stored = self.store(request, State::Failure, value.clone(), traceback, children);
+        if !stored.await || !self.report(request, State::Failure, &value).await {
+            return false;
+        }
+        let embed = &request.message().embed;
+        if embed.chain.is_none() && embed.errbacks.is_none() {
+            return true;
+        }
+        Box::pin(self.pass_on(request, exception, traceback)).await
+    }
+
+    /// What would have come next fails too, and the errbacks are called.
+    async fn pass_on(
+        &self,
+        request: &Request,
+        exception: &TaskException,
+        traceback: Option<&str>,
+    ) -> bool {
+        let failed = Failed::new(exception.clone()).with_traceback(traceback);
+        if !self.fail_chain(request, &failed).await {
+            return false;
+        }
+        let message = request.message();
+        let errbacks = message.embed.errbacks.as_deref().unwrap_or_default();
+        let root = message.headers.root_id.as_deref();
+        let called = self.call_errbacks(errbacks, &message.headers.id, root, &failed);
+        called.await.unwrap_or_else(|error| {
+            log::error!(
+                "cannot send the errbacks of {}: {}",
+                log_lines::shown(&message.headers.id),
+                error.repr()
+            );
+            true
+        })
+    }
+
+    /// Those that take the failure itself run here; all others are sent the id of what has failed. `false` when a stop
+    /// came first.
+    ///
+    /// # Errors
+    /// They cannot be sent as they are written.
+    pub(super) async fn call_errbacks(
+        &self,
+        errbacks: &[Signature],
+        failed_id: &str,
+        root: Option<&str>,
+        failed: &Failed,
+    ) -> Result<bool, TaskException> {
+        let takes_failure = |errback: &Signature| {
+            let task = self.app.registered(&errback.task);
+            task.is_some_and(|task| task.handler.takes_failure())
+        };
+        let (here, sent): (Vec<_>, Vec<_>) = errbacks.iter().cloned().partition(takes_failure);
+        for errback in &here {
+            self.run_errback(errback, failed_id, root, failed).await;
+        }
+        let follow_ups = canvas::errbacks(&self.app, &sent, failed_id, root);
+        let follow_ups = follow_ups.map_err(Unsendable::into_exception)?;
+        Ok(self.carry_out(follow_ups, false).await)
     }
 
     /// The hard time limit has ended the run.
@@ -155,11 +243,16 @@ impl Executor {
             .children
             .as_array()
             .is_some_and(|list| !list.is_empty());
-        if !has_children {
-            let follow_ups = canvas::after_success(&self.app, request.message(), &meta.result);
-            if !self.send_all(follow_ups).await {
-                return self.give_back(request).await;
-            }
+        if !has_children
+            && let Ok(follow_ups) =
+                canvas::after_success(&self.app, request.message(), &meta.result)
+            && !self.carry_out(follow_ups, true).await
+        {
+            return self.give_back(request).await;
+        }
+        // Celery does not, and then the chord waits for ever.
+        if !self.report(&request, State::Success, &meta.result).await {
+            return self.give_back(request).await;
         }
         self.ack(&mut request).await;
     }
@@ -211,8 +304,8 @@ impl Executor {
     async fn store_revoked(&self, mut request: Request, reason: &str) {
         let value = TaskException::task_revoked(reason).to_value();
         let children = Value::Array(Vec::new());
-        let is_stored = self.store(&request, State::Revoked, value, None, children);
-        if !is_stored.await {
+        let is_stored = self.store(&request, State::Revoked, value.clone(), None, children);
+        if !is_stored.await || !self.report(&request, State::Revoked, &value).await {
             return self.give_back(request).await;
         }
         self.ack(&mut request).await;
@@ -262,12 +355,49 @@ impl Executor {
         true
     }
 
-    /// Sends until the broker has everything; `false` when a stop came first.
-    pub(super) async fn send_all(&self, follow_ups: Vec<FollowUp>) -> bool {
+    /// Does all of it; `false` when a stop came first. `is_again`: it may have been done before, in part or whole.
+    pub(super) async fn carry_out(&self, follow_ups: FollowUps, is_again: bool) -> bool {
         // Messages are large, and most tasks send none.
-        let sends = follow_ups.into_iter().map(|next| Box::pin(self.send(next)));
-        for send in sends {
-            if !send.await {
+        if follow_ups.actions.is_empty() {
+            return true;
+        }
+        Box::pin(self.act(follow_ups.actions, is_again)).await
+    }
+
+    async fn act(&self, actions: Vec<Action>, is_again: bool) -> bool {
+        let mut sends = Vec::new();
+        let mut actions = actions.into_iter();
+        while let Some(action) = actions.next() {
+            match action {
+                Action::Send(follow_up) => sends.push(follow_up),
+                Action::Start {
+                    group,
+                    size,
+                    document,
+                    actions: header,
+                } => {
+                    let start = || {
+                        let backend = self.app.backend();
+                        backend.chord_start(&group, size, document.as_ref(), is_again)
+                    };
+                    match self.insisting(&group, start).await {
+                        None => return false,
+                        // It has run, and its body was sent: it must not begin again.
+                        Some(Start::Over) => actions.by_ref().take(header).for_each(drop),
+                        Some(_) => {}
+                    }
+                }
+            }
+        }
+        self.send_all(sends).await
+    }
+
+    /// Sends until the broker has everything; `false` when a stop came first.
+    async fn send_all(&self, follow_ups: Vec<Box<FollowUp>>) -> bool {
+        let sends = follow_ups.into_iter().map(|next| self.send(*next));
+        let mut sends = stream::iter(sends).buffered(SENDS_IN_FLIGHT);
+        while let Some(is_sent) = sends.next().await {
+            if !is_sent {
                 return false;
             }
         }
@@ -275,7 +405,7 @@ impl Executor {
     }
 
     async fn send(&self, follow_up: FollowUp) -> bool {
-        let FollowUp { message, queue, .. } = follow_up;
+        let FollowUp { message, queue } = follow_up;
         let mut backoff = Backoff::new();
         while let Err(error) = self.app.publish(&message, &queue).await {
             if self.patience.is_worth_mentioning() {
@@ -299,16 +429,8 @@ pub(super) fn main_process(say: impl FnOnce()) {
 
 /// What the task has sent, and what follows it: `[[id, parent], null]` each, and for a group its members
 /// instead of the null.
-pub(super) fn children(request: &Request, follow_ups: &[FollowUp]) -> Value {
-    let sent = request.context().take_children();
-    let mut children: Vec<Value> = sent.iter().map(|id| child(id)).collect();
-    for together in follow_ups.chunk_by(|one, next| one.group.is_some() && one.group == next.group)
-    {
-        let ids = together.iter().map(|next| child(&next.message.headers.id));
-        match together.first().and_then(|first| first.group.as_ref()) {
-            Some(group) => children.push(json!([[group, null], ids.collect::<Vec<_>>()])),
-            None => children.extend(ids),
-        }
-    }
+pub(super) fn children(request: &Request, follow_ups: &FollowUps) -> Value {
+    let mut children = request.context().take_children();
+    children.extend(follow_ups.children.iter().cloned());
     Value::Array(children)
 }

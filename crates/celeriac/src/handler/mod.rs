@@ -18,6 +18,7 @@ mod rate_limit;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use celeriac_protocol::canvas::Canvas;
 use celeriac_protocol::exception::TaskException;
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
@@ -47,6 +48,15 @@ pub trait Handler: Send + Sync + 'static {
 
     /// Whether each run has a thread of its own, because it may never yield.
     fn needs_thread(&self) -> bool {
+        false
+    }
+
+    /// As an errback it runs in the worker of the task that has failed, with the failed request, the exception and the
+    /// traceback before its own arguments (or with its own alone, where the signature is immutable); what it returns
+    /// is dropped. Otherwise a message is sent, with the id of what has failed.
+    ///
+    /// Celery goes by the number of parameters (`celery/backends/base.py::Backend._call_task_errbacks`).
+    fn takes_failure(&self) -> bool {
         false
     }
 
@@ -81,6 +91,8 @@ pub enum Outcome {
     Retry(Box<Retry>),
     /// Store nothing, acknowledge (`celery.exceptions.Ignore`).
     Ignore,
+    /// Send this instead: it has the task's id, and all that follows the task follows it (`Task.replace`).
+    Replace(Box<Canvas>),
     /// Refuse this delivery (`celery.exceptions.Reject`).
     Reject {
         /// Why; goes to the log and, when not requeued, into the stored FAILURE.

@@ -106,6 +106,26 @@ fn head(task: &str, subtask_type: &str, parts: &[&str]) -> Signature {
     head
 }
 
+impl Canvas {
+    /// Runs a task for each of a list, in one process, one after the other: `task.map(it)`.
+    pub fn map(task: Value, it: Vec<Value>) -> Self {
+        Self::each("celery.map", task, it)
+    }
+
+    /// As [`Canvas::map`]; each of the list is itself a list of arguments.
+    pub fn starmap(task: Value, it: Vec<Value>) -> Self {
+        Self::each("celery.starmap", task, it)
+    }
+
+    fn each(name: &str, task: Value, it: Vec<Value>) -> Self {
+        let kwargs = [("task", task), ("it", Value::Array(it))];
+        let kwargs = kwargs.map(|(key, value)| (key.to_owned(), value));
+        let mut signature = Signature::new(name, Vec::new(), kwargs.into_iter().collect());
+        signature.immutable = true;
+        Self::Task(signature)
+    }
+}
+
 impl From<Signature> for Canvas {
     /// A plain call, whatever kind it names.
     fn from(signature: Signature) -> Self {

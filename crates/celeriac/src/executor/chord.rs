@@ -1,0 +1,319 @@
+//! A task's part in a chord: it is counted, and whoever counts the last one sends the body.
+//!
+//! The order is that of promise M6: a part is counted after its result is stored, and a message is acknowledged after its
+//! part is counted. A run that comes again counts once, and goes on with what the first one has left.
+//!
+//! Counterpart: `celery/backends/redis.py` (`on_chord_part_return`) and `celery/backends/base.py`
+//! (`chord_error_from_stack`, `_handle_group_chord_error`) @ 5.7.0.
+
+use celeriac_protocol::canvas::{Canvas, Group, Planner, Signature};
+use celeriac_protocol::exception::TaskException;
+use celeriac_protocol::message::TaskMessage;
+use celeriac_protocol::repr;
+use celeriac_protocol::state::State;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::record::{Failed, signatures};
+use super::{Executor, Request};
+use crate::backend::{Claim, Counted, Part, Parts, ResultTree};
+use crate::backoff::Backoff;
+use crate::canvas::{self, FollowUps, Ids, Parent};
+use crate::failpoint::failpoint;
+use crate::log_lines::shown;
+use crate::transport::Error;
+
+/// The results of a header, or why there are none.
+type Joined = Result<Vec<Value>, Failed>;
+
+/// Where a chord stands among the tasks of this worker.
+struct Chord<'a> {
+    /// The header's id.
+    group: &'a str,
+    body: &'a Signature,
+    /// The member that is running.
+    by: Option<&'a TaskMessage>,
+}
+
+impl Executor {
+    /// Counts the task's part in its chord, if it is in one; `false` when a stop came first.
+    pub(super) async fn report(&self, request: &Request, state: State, result: &Value) -> bool {
+        let message = request.message();
+        let (Some(body), Some(group)) = (&message.embed.chord, &message.headers.group) else {
+            return true;
+        };
+        let part = Part {
+            group,
+            task_id: &message.headers.id,
+            index: message.headers.group_index,
+            state,
+            result,
+        };
+        Box::pin(self.count(&part, body, Some(message))).await
+    }
+
+    /// Counts a part; where it is the last one, the body follows. `false` when a stop came first.
+    pub(super) async fn count(
+        &self,
+        part: &Part<'_>,
+        body: &Signature,
+        by: Option<&TaskMessage>,
+    ) -> bool {
+        failpoint("before_part");
+        // The same for each try: an answer may get lost.
+        let token = Uuid::new_v4().simple().to_string();
+        let mut backoff = Backoff::new();
+        loop {
+            match self.app.backend().chord_part(part, &token).await {
+                Ok(Counted::Over | Counted::Waiting) => {
+                    failpoint("after_part");
+                    return true;
+                }
+                Ok(Counted::Claimed(claim)) => {
+                    failpoint("after_claim");
+                    let chord = Chord {
+                        group: part.group,
+                        body,
+                        by,
+                    };
+                    return Box::pin(self.complete(&chord, &claim)).await;
+                }
+                // Whoever has claimed it may be dead; then it is ours when the claim ends.
+                Ok(Counted::Held(left)) => {
+                    if !self.patience.wait(left).await {
+                        return false;
+                    }
+                }
+                Err(error) => {
+                    if self.patience.is_worth_mentioning() {
+                        log::warn!(
+                            "cannot count the part of {} in its chord, trying again: {error}",
+                            shown(part.task_id)
+                        );
+                    }
+                    if !backoff.wait(&self.patience).await {
+                        return false;
+                    }
+                }
+            }
+        }
+    }
+
+    /// All parts are there: the body is sent, or fails.
+    async fn complete(&self, chord: &Chord<'_>, claim: &Claim) -> bool {
+        let Some(joined) = self
+            .insisting(chord.group, || self.joined(chord.group))
+            .await
+        else {
+            return false;
+        };
+        let parent = chord.by.map(Parent::of);
+        let follow_ups = match joined {
+            Ok(results) => {
+                let body =
+                    canvas::body(&self.app, chord.group, chord.body, results, parent.as_ref());
+                body.map_err(|error| {
+                    let cause = error.into_exception().repr();
+                    Failed::chord(format!("Callback error: {cause}"))
+                })
+            }
+            Err(failed) => Err(failed),
+        };
+        match follow_ups {
+            Ok(follow_ups) => self.send_body(chord, claim, follow_ups).await,
+            Err(failed) => {
+                log::error!(
+                    "Chord '{}' raised: {}",
+                    shown(chord.group),
+                    failed.exception.repr()
+                );
+                self.fail_body(chord, &failed).await && self.end(chord.group, claim, false).await
+            }
+        }
+    }
+
+    async fn send_body(&self, chord: &Chord<'_>, claim: &Claim, body: FollowUps) -> bool {
+        let backend = self.app.backend();
+        let extend = || backend.chord_extend(chord.group, claim);
+        match self.insisting(chord.group, extend).await {
+            None => return false,
+            Some(true) => {}
+            Some(false) => {
+                log::warn!(
+                    "Chord callback for '{}' not published: dispatch claim is no longer owned by this worker",
+                    shown(chord.group)
+                );
+                return true;
+            }
+        }
+        if !self.carry_out(body, chord.by.is_some()).await {
+            return false;
+        }
+        failpoint("after_body");
+        self.end(chord.group, claim, true).await
+    }
+
+    /// The chord is over.
+    async fn end(&self, group: &str, claim: &Claim, is_success: bool) -> bool {
+        let backend = self.app.backend();
+        let end = || async {
+            match is_success {
+                true => backend.chord_done(group, claim).await,
+                false => backend.chord_failed(group, claim).await.map(|()| true),
+            }
+        };
+        let ended = self.insisting(group, end).await;
+        if ended == Some(false) {
+            log::warn!(
+                "Chord callback claim for '{}' was lost before cleanup; chord data was left for expiry",
+                shown(group)
+            );
+        }
+        failpoint("after_cleanup");
+        ended.is_some()
+    }
+
+    /// Asks the backend until it answers; `None` when a stop came first.
+    pub(super) async fn insisting<T, F>(&self, group: &str, ask: impl Fn() -> F) -> Option<T>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let mut backoff = Backoff::new();
+        loop {
+            match ask().await {
+                Ok(answer) => return Some(answer),
+                Err(error) => {
+                    if self.patience.is_worth_mentioning() {
+                        log::warn!(
+                            "cannot go on with the chord {}, trying again: {error}",
+                            shown(group)
+                        );
+                    }
+                    if !backoff.wait(&self.patience).await {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The results of the header in their order, or why there are none.
+    async fn joined(&self, group: &str) -> Result<Joined, Error> {
+        let parts = match self.app.backend().chord_results(group).await? {
+            Parts::Each(parts) => parts,
+            Parts::Saved(tree) => return self.join_saved(&tree).await,
+            Parts::Unreadable(why) => return Ok(Err(Failed::chord(format!("Join error: {why}")))),
+        };
+        let results = parts.into_iter().map(|part| match part.state {
+            State::Failure | State::Revoked => {
+                Err(Failed::dependency(&part.task_id, exception(part.result)))
+            }
+            _ => Ok(part.result),
+        });
+        Ok(results.collect())
+    }
+
+    /// Results in the form of the header. All are stored by the time that the last part is counted, but those of tasks
+    /// that ignore theirs.
+    async fn join_saved(&self, tree: &ResultTree) -> Result<Joined, Error> {
+        let limit = self.app.settings().result_chord_join_timeout;
+        let joining = self.values_of(tree);
+        let joined = match limit {
+            Some(limit) => tokio::time::timeout(limit, joining).await,
+            None => Ok(joining.await),
+        };
+        let joined = joined.unwrap_or_else(|_elapsed| {
+            Ok(Err(TaskException::timeout("The operation timed out.")))
+        })?;
+        Ok(match joined {
+            Ok(Value::Array(values)) => Ok(values),
+            Ok(value) => Ok(vec![value]),
+            Err(exception) => Err(Failed::chord(format!("Join error: {}", exception.repr()))),
+        })
+    }
+
+    async fn values_of(&self, tree: &ResultTree) -> Result<Result<Value, TaskException>, Error> {
+        match tree {
+            ResultTree::Task(id) => {
+                let meta = self.app.backend().wait(id).await?;
+                Ok(match meta.status {
+                    State::Success => Ok(meta.result),
+                    _ => Err(exception(meta.result)),
+                })
+            }
+            ResultTree::Group { members, .. } => {
+                let values = members
+                    .iter()
+                    .map(|member| Box::pin(self.values_of(member)));
+                let values = futures_util::future::try_join_all(values).await?;
+                Ok(values
+                    .into_iter()
+                    .collect::<Result<Vec<_>, _>>()
+                    .map(Value::Array))
+            }
+        }
+    }
+
+    /// A chord whose header has failed: its body fails without having run.
+    async fn fail_body(&self, chord: &Chord<'_>, failed: &Failed) -> bool {
+        let options = &chord.body.options;
+        let is_told = match Canvas::from_signature(chord.body.clone()) {
+            Ok(Canvas::Group(group)) => self.fail_group(group, chord, failed).await,
+            _ => self.fail_one(chord, failed).await,
+        };
+        is_told
+            && self
+                .fail_all(signatures(options.get("chain")), failed, true, chord.by)
+                .await
+    }
+
+    async fn fail_one(&self, chord: &Chord<'_>, failed: &Failed) -> bool {
+        let body = chord.body;
+        let id = body.task_id().map(ToOwned::to_owned);
+        let id = id.unwrap_or_else(|| Ids::of(chord.group, "body").next());
+        let errbacks = signatures(body.options.get("link_error"));
+        // They hear of it before the result is there, as in Celery.
+        let called = self.call_errbacks(&errbacks, &id, None, failed);
+        let failed = match called.await {
+            Ok(true) => failed.clone(),
+            Ok(false) => return false,
+            Err(exception) => Failed::new(exception),
+        };
+        self.store_unsent(&id, &failed, None).await
+    }
+
+    /// Each task of a group fails with what has made the header fail, and is revoked.
+    async fn fail_group(&self, group: Group, chord: &Chord<'_>, failed: &Failed) -> bool {
+        let mut ids = Ids::of(chord.group, "body");
+        let mut next = || ids.next();
+        let lost = Planner::new(self.app.oid(), &mut next).lost(group);
+        let original = failed.original();
+        for task in &lost.tasks {
+            let called = self.call_errbacks(&task.errbacks, &task.id, None, &original);
+            let is_told = called.await.unwrap_or_else(|exception| {
+                log::error!(
+                    "Failed to handle chord error for task {}: {}",
+                    shown(&task.id),
+                    exception.repr()
+                );
+                true
+            });
+            if !is_told || !self.store_unsent(&task.id, &original, None).await {
+                return false;
+            }
+        }
+        if !self.store_unsent(&lost.group, &original, None).await {
+            return false;
+        }
+        let ids: Vec<&str> = lost.tasks.iter().map(|task| task.id.as_str()).collect();
+        self.insisting(chord.group, || self.app.revoke(&ids))
+            .await
+            .is_some()
+    }
+}
+
+/// What a part or a result says of its failure.
+fn exception(value: Value) -> TaskException {
+    let shown = repr::repr_value(&value);
+    TaskException::from_value(value).unwrap_or_else(|_| TaskException::builtin("Exception", shown))
+}
