@@ -19,7 +19,7 @@ const ONCE_VARIABLE: &str = "CELERIAC_FAILPOINT_ONCE";
 
 /// All steps, in the order of a file's way. The first two are the producer's, the next four the consumer's, all others
 /// the worker's.
-pub const FAILPOINTS: [&str; 24] = [
+pub const FAILPOINTS: [&str; 17] = [
     // Kafka has acknowledged the record; it is written down.
     "before_journal",
     "after_journal",
@@ -39,7 +39,14 @@ pub const FAILPOINTS: [&str; 24] = [
     "after_move",
     "before_sidecar",
     "after_sidecar",
-    // What follows a task is sent; its result is stored.
+    // Everything is stored; the message is acknowledged.
+    "before_ack",
+    "after_ack",
+];
+
+/// Further steps of a task that is part of a canvas.
+pub const CANVAS_FAILPOINTS: [&str; 7] = [
+    // What follows it is sent; its result is stored.
     "after_send",
     "after_store",
     // Its part in a chord is counted; of the last one: the chord is claimed, the body is sent, the chord is over.
@@ -48,10 +55,11 @@ pub const FAILPOINTS: [&str; 24] = [
     "after_claim",
     "after_body",
     "after_cleanup",
-    // Everything is stored; the message is acknowledged.
-    "before_ack",
-    "after_ack",
 ];
+
+fn is_known(name: &str) -> bool {
+    FAILPOINTS.contains(&name) || CANVAS_FAILPOINTS.contains(&name)
+}
 
 /// The process ends here, if this is the step that the environment names.
 #[inline]
@@ -73,7 +81,7 @@ pub fn check_failpoint() -> Result<(), FailpointError> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FailpointError {
     /// No step has this name.
-    #[error("{VARIABLE}: there is no failpoint {0:?}; choose from: {list}", list = FAILPOINTS.join(", "))]
+    #[error("{VARIABLE}: there is no failpoint {0:?}; choose from: {list}", list = [&FAILPOINTS[..], &CANVAS_FAILPOINTS[..]].concat().join(", "))]
     Unknown(String),
     /// The file alone says nothing.
     #[error("{ONCE_VARIABLE} is set without {VARIABLE}; set both or neither")]
@@ -106,7 +114,7 @@ impl Failpoint {
             None if self.once.is_some() => Err(FailpointError::OnceAlone),
             None => Ok(()),
             Some(_) if !has_failpoints => Err(FailpointError::ReleaseBuild),
-            Some(name) if FAILPOINTS.contains(&name.as_str()) => Ok(()),
+            Some(name) if is_known(name) => Ok(()),
             Some(name) => Err(FailpointError::Unknown(name.clone())),
         }
     }
@@ -128,7 +136,7 @@ impl Failpoint {
 fn reached(name: &'static str) {
     // One for the process: it is the process that ends.
     static FAILPOINT: OnceLock<Failpoint> = OnceLock::new();
-    debug_assert!(FAILPOINTS.contains(&name), "{name} is not in the list");
+    debug_assert!(is_known(name), "{name} is not in the list");
     let failpoint = FAILPOINT.get_or_init(Failpoint::from_environment);
     if failpoint.name.as_deref() == Some(name) && failpoint.is_due() {
         log::error!("Failpoint {name}: the process ends here");
@@ -152,7 +160,7 @@ mod tests {
     fn what_would_have_no_effect_is_an_error_that_says_what_would() {
         let once = Some(PathBuf::from("there"));
         assert_eq!(failpoint(None, None).check(false), Ok(()));
-        for name in FAILPOINTS {
+        for name in FAILPOINTS.into_iter().chain(CANVAS_FAILPOINTS) {
             assert_eq!(failpoint(Some(name), once.clone()).check(true), Ok(()));
         }
         let alone = failpoint(None, once).check(true);

@@ -50,7 +50,7 @@ pub use celery_task::Delay;
 pub use context::Context;
 pub use events::DEFAULT_HEARTBEAT;
 pub use executor::{BlockingError, blocking};
-pub use failpoint::{FAILPOINTS, FailpointError, check_failpoint, failpoint};
+pub use failpoint::{CANVAS_FAILPOINTS, FAILPOINTS, FailpointError, check_failpoint, failpoint};
 pub use handler::{
     ExceptionKind, Handler, Invocation, MaxRetries, Outcome, RateLimit, Retry, TaskOptions,
 };

@@ -26,7 +26,7 @@ impl App {
         let running = Context::current();
         let parent = running
             .as_ref()
-            .map(|running| Parent::of(running.message()));
+            .map(|running| Parent::of(self, running.message()));
         let mut follow_ups = FollowUps::default();
         let unsent = |error| unsendable(canvas, &error);
         let result = follow_ups

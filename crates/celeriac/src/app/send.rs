@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::{App, AsyncResult};
+use crate::canvas::Parent;
 use crate::clock;
 use crate::context::{Context, child};
 use crate::events;
@@ -191,6 +192,9 @@ impl App {
             .task_id
             .unwrap_or_else(|| Uuid::new_v4().to_string());
         let parent = Context::current();
+        let inherited = parent
+            .as_ref()
+            .and_then(|running| Parent::of(self, running.message()).priority);
         let mut call = TaskCall {
             kwargs,
             origin: origin(),
@@ -199,7 +203,7 @@ impl App {
             root_id: parent.as_ref().map(|parent| parent.root_id().to_owned()),
             parent_id: parent.as_ref().map(|parent| parent.id().to_owned()),
             ignore_result: options.ignore_result,
-            priority: self.priority(options.priority),
+            priority: self.priority(options.priority.or(inherited)),
             timelimit: TimeLimit {
                 hard: options.time_limit.map(|limit| limit.as_secs().into()),
                 soft: options.soft_time_limit.map(|limit| limit.as_secs().into()),

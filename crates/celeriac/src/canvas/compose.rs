@@ -65,15 +65,21 @@ const KNOWN: [&str; 38] = [
 pub(crate) struct Parent<'a> {
     pub(crate) id: &'a str,
     pub(crate) root: &'a str,
+    /// What it sends has this priority, where nothing else is said (`task_inherit_parent_priority`).
+    pub(crate) priority: Option<u8>,
 }
 
 impl<'a> Parent<'a> {
-    pub(crate) fn of(message: &'a TaskMessage) -> Self {
+    pub(crate) fn of(app: &App, message: &'a TaskMessage) -> Self {
         let headers = &message.headers;
+        let priority = message.properties.priority;
         let root = headers.root_id.as_deref().filter(|root| !root.is_empty());
         Self {
             id: &headers.id,
             root: root.unwrap_or(&headers.id),
+            priority: priority
+                .filter(|_| app.settings().task_inherit_parent_priority)
+                .and_then(|priority| u8::try_from(priority).ok()),
         }
     }
 
@@ -100,6 +106,7 @@ pub(crate) fn compose(
     let seconds = |limit: Duration| limit.as_secs().into();
     let priority = options.0.get("priority").and_then(Value::as_u64);
     let priority = priority.and_then(|priority| u8::try_from(priority).ok());
+    let priority = priority.or(parent.and_then(|parent| parent.priority));
     let id = options.text("task_id").unwrap_or_default();
     let root = parent.map(|parent| parent.root.to_owned());
     let sender = parent.map(|parent| parent.id.to_owned());

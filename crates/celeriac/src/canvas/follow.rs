@@ -107,7 +107,8 @@ impl FollowUps {
         ids: &mut Ids,
     ) -> Result<Option<Value>, Unsendable> {
         let mut next = || ids.next();
-        let planner = Planner::new(app.oid(), &mut next);
+        let on_headers = app.settings().task_allow_error_cb_on_chord_header;
+        let planner = Planner::new(app.oid(), &mut next).with_errbacks_on_headers(on_headers);
         let mut plan = planner.apply(canvas, args, &Map::new(), options)?;
         let result = plan.result.take();
         self.add(app, plan, parent)?;
@@ -128,12 +129,13 @@ pub(crate) fn after_success(
     if callbacks.is_empty() && next.is_none() {
         return Ok(follow_ups);
     }
-    let parent = Parent::of(ended);
+    let parent = Parent::of(app, ended);
     let mut ids = Ids::of(&ended.headers.id, "next");
     let args = std::slice::from_ref(result);
     let mut apply = |canvas: &Canvas, chain: Option<&[Signature]>| {
         let mut options = parent.options();
-        options.insert("priority".to_owned(), Value::Null);
+        // Unlike what else a task sends, this wins over the signature's own.
+        options.insert("priority".to_owned(), parent.priority.into());
         if let Some(chain) = chain {
             // Empty at the end of a chain, not null, as Celery writes it.
             let chain = chain.iter().map(Signature::to_value).collect();
@@ -175,7 +177,11 @@ pub(crate) fn errbacks(
         return Ok(follow_ups);
     }
     let root = root.filter(|root| !root.is_empty()).unwrap_or(failed);
-    let parent = Parent { id: failed, root };
+    let parent = Parent {
+        id: failed,
+        root,
+        priority: None,
+    };
     let mut ids = Ids::of(failed, "errback");
     let group = Canvas::group(canvases(errbacks)?);
     let args = [Value::from(failed)];
@@ -211,9 +217,11 @@ pub(crate) fn instead(
     let task = replaced(running);
     let mut ids = Ids::of(&headers.id, &format!("replace-{}", task.nesting + 1));
     let mut next = || ids.next();
-    let plan = Planner::new(app.oid(), &mut next).replace(canvas, &task)?;
+    let on_headers = app.settings().task_allow_error_cb_on_chord_header;
+    let planner = Planner::new(app.oid(), &mut next).with_errbacks_on_headers(on_headers);
+    let plan = planner.replace(canvas, &task)?;
     let mut follow_ups = FollowUps::default();
-    follow_ups.add(app, plan, Some(&Parent::of(running)))?;
+    follow_ups.add(app, plan, Some(&Parent::of(app, running)))?;
     Ok(follow_ups)
 }
 
@@ -231,7 +239,7 @@ pub(crate) fn added(
     let mut plan = planner.add_to_chord(canvas, &replaced(running))?;
     let result = plan.result.take().unwrap_or_default();
     let mut follow_ups = FollowUps::default();
-    follow_ups.add(app, plan, Some(&Parent::of(running)))?;
+    follow_ups.add(app, plan, Some(&Parent::of(app, running)))?;
     Ok((follow_ups, result))
 }
 

@@ -107,7 +107,7 @@ impl Executor {
         else {
             return false;
         };
-        let parent = chord.by.map(Parent::of);
+        let parent = chord.by.map(|by| Parent::of(&self.app, by));
         let follow_ups = match joined {
             Ok(results) => {
                 let body =

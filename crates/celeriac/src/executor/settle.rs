@@ -81,7 +81,11 @@ impl Executor {
         }
         failpoint("after_send");
         let is_stored = self.store(&request, State::Success, value.clone(), None, children);
-        if !is_stored.await || !self.report(&request, State::Success, &value).await {
+        if !is_stored.await {
+            return self.give_back(request).await;
+        }
+        failpoint("after_store");
+        if !self.report(&request, State::Success, &value).await {
             return self.give_back(request).await;
         }
         request.subject().succeeded(runtime, &value);

@@ -140,6 +140,10 @@ settings! {
         task_annotations: TaskAnnotations as Annotations = TaskAnnotations::default();
         /// The priority of messages that name none; on Redis, a lower number goes first.
         task_default_priority: Option<u8> as Priority = None;
+        /// Whether what a task sends, and what follows it, has its priority where nothing else is said.
+        task_inherit_parent_priority: bool as Flag = false;
+        /// Whether the errbacks of a chord are also those of each task of its header, where a chord takes a task's place.
+        task_allow_error_cb_on_chord_header: bool as Flag = false;
         /// Whether a message is acknowledged after its task has run, not before.
         ///
         /// With false, a worker that is killed loses the tasks that were running.
