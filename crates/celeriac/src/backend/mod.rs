@@ -28,14 +28,12 @@ mod waiters;
 use async_trait::async_trait;
 use celeriac_protocol::result::TaskMeta;
 
-#[cfg_attr(
-    not(test),
-    expect(
-        unused_imports,
-        reason = "the engine starts no chord and counts no part yet"
-    )
+pub(crate) use chord::Chords;
+#[expect(
+    unused_imports,
+    reason = "the engine starts no chord and counts no part yet"
 )]
-pub(crate) use chord::{Chords, Claim, Counted, Part, PartResult, Parts, ResultTree, Start};
+pub(crate) use chord::{Claim, Counted, Part, PartResult, Parts, ResultTree, Start};
 pub(crate) use disabled::DisabledBackend;
 pub(crate) use document::{Author, map};
 pub(crate) use memory::MemoryBackend;
