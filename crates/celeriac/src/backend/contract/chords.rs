@@ -35,9 +35,8 @@ impl World {
 
     /// Counts a success, with the task's id as the token.
     async fn count(&self, task_id: &str, index: i64, result: Value) -> Counted {
-        let counted = self
-            .backend
-            .chord_part(&part(task_id, index, &result), task_id);
+        let part = part(task_id, index, &result);
+        let counted = self.backend.chord_part(&part, task_id);
         counted.await.unwrap()
     }
 
