@@ -2,7 +2,8 @@
 
     python ask.py '[["broadcast", "ping", {}, ["w1@host"], 1], ["result", "<task id>"], …]'
 
-Each call has a line of JSON as its answer: of a broadcast the replies, merged; of a result `[state, repr]`.
+Each call has a line of JSON as its answer: of a broadcast the replies, merged; of a result `[state, repr]`; of a
+signature that is stamped and sent (`["stamped", "<task>", [args], {stamps}, {options}]`) its id.
 """
 import json
 import sys
@@ -19,4 +20,9 @@ for kind, *call in json.loads(sys.argv[1]):
     elif kind == "result":
         result = app.AsyncResult(call[0])
         answer = [result.state, repr(result.result)]
+    elif kind == "stamped":
+        task, args, stamps, options = call
+        signature = app.signature(task, args=args)
+        signature.stamp(**stamps)
+        answer = signature.apply_async(**options).id
     print(json.dumps(answer))

@@ -61,7 +61,7 @@ fn form(value: &Value) -> Value {
 }
 
 /// One of our workers and one of Python's, each on a queue of its name.
-async fn both(fleet: &Fleet, directory: &TempDir) -> [Process; 2] {
+pub(crate) async fn both(fleet: &Fleet, directory: &TempDir) -> [Process; 2] {
     let ours = worker(fleet, directory, "ours", &["-Q", "ours"]).await;
     let mut command = python_worker(&fleet.redis.url(0), &fleet.redis.url(1));
     let command = command.args(["-Q", "theirs", "-n", "theirs@host"]);
@@ -85,7 +85,7 @@ async fn keep_busy(fleet: &Fleet, queue: &str) {
 }
 
 /// What both workers answer to each method.
-async fn ask_both(fleet: &Fleet, methods: &[&str]) -> Vec<[Value; 2]> {
+pub(crate) async fn ask_both(fleet: &Fleet, methods: &[&str]) -> Vec<[Value; 2]> {
     let calls = methods.iter();
     let calls: Vec<Value> = calls
         .map(|method| json!(["broadcast", method, {}, null, 2]))

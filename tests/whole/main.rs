@@ -49,6 +49,8 @@ mod records;
 mod results;
 /// Messages in every serializer, and values that JSON has no word for.
 mod serializers;
+/// Revoking by stamps.
+mod stamps;
 /// Every option of a task, against what Python does with it.
 mod task_options;
 /// The Python twin's own way from the directory to the rows.

@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use celeriac_protocol::exception::TaskException;
-use celeriac_protocol::repr;
+use celeriac_protocol::{Map, repr};
 use log::{Level, error, info, log_enabled, warn};
 use serde_json::{Value, json};
 
@@ -139,9 +139,14 @@ impl<'a> Subject<'a> {
             "Task {name}[{id}] reject requeue={requeue}: {reason}");
     }
 
-    pub(crate) fn discarded(&self) {
+    /// `stamp`: the name and the value for which it was revoked, if it was for one.
+    pub(crate) fn discarded(&self, stamp: Option<&Map>) {
         let Self { name, id } = self;
-        info!(task_name = &**name, task_id = &**id; "Discarding revoked task: {name}[{id}]");
+        let cause = stamp.map_or_else(String::new, |stamp| {
+            let stamp = repr::repr_value(&Value::Object(stamp.clone()));
+            format!(" (revoked by header: {})", printable(&stamp, REASON_MAX))
+        });
+        info!(task_name = &**name, task_id = &**id; "Discarding revoked task: {name}[{id}]{cause}");
     }
 
     pub(crate) fn terminated(&self) {

@@ -10,6 +10,7 @@
 //! - `arguments`: a method's arguments, with Python's errors.
 //! - `tasks`: active, reserved, scheduled, query_task, registered.
 //! - `revoke`: revoke, terminate, revoked, hello.
+//! - `stamps`: revoke_by_stamped_headers.
 //! - `queues`: active_queues.
 //! - `stats`, `process`: stats, memsample.
 //! - `conf`: conf, report.
@@ -26,6 +27,7 @@ mod panel;
 mod process;
 mod queues;
 mod revoke;
+mod stamps;
 mod stats;
 mod tasks;
 

@@ -48,6 +48,7 @@ impl Control {
         let value = match method {
             "revoke" => return self.revoke(arguments),
             "terminate" => return self.terminate(arguments),
+            "revoke_by_stamped_headers" => self.revoke_by_stamped_headers(arguments)?,
             "shutdown" => {
                 self.stop(arguments);
                 return Ok(Answer::NoReply);

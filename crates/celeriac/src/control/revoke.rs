@@ -168,7 +168,7 @@ fn ids(arguments: &Arguments<'_>) -> Result<Vec<String>, TaskException> {
 }
 
 /// Counterpart: `celery/platforms.py::Signals.signum`.
-fn signal_number(signal: &Value) -> Result<i64, TaskException> {
+pub(super) fn signal_number(signal: &Value) -> Result<i64, TaskException> {
     let wrong = || TaskException::type_error("signal name must be uppercase string.");
     let name = match signal {
         Value::Null => "SIGTERM",

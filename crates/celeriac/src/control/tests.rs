@@ -76,9 +76,16 @@ fn ask(control: &Control, method: &str, arguments: &Value) -> Value {
 }
 
 fn track(control: &Control, id: &str) -> (Tracked, CancellationToken) {
-    let message = TaskCall::new("proj.late", id, vec![json!(1)]).into_message();
+    stamped(control, id, &json!({}))
+}
+
+fn stamped(control: &Control, id: &str, stamps: &Value) -> (Tracked, CancellationToken) {
+    let mut call = TaskCall::new("proj.late", id, vec![json!(1)]);
+    call.stamps = stamps.as_object().expect("an object").clone();
+    call.stamped_headers = Some(call.stamps.keys().cloned().collect());
     let cancel = CancellationToken::new();
-    (control.state.track(&Arc::new(message), &cancel), cancel)
+    let message = Arc::new(call.into_message());
+    (control.state.track(&message, &cancel), cancel)
 }
 
 fn keys(value: &Value) -> Vec<&str> {
@@ -347,10 +354,51 @@ fn failing_calls() -> Vec<(&'static str, Value, &'static str)> {
     ]
 }
 
+/// The same of `revoke_by_stamped_headers`.
+fn failing_stamps() -> Vec<(Value, &'static str)> {
+    vec![
+        (
+            json!({"terminate": true}),
+            r#"TypeError("revoke_by_stamped_headers() missing 1 required positional argument: 'headers'")"#,
+        ),
+        (
+            json!({"headers": null, "signal": "term"}),
+            "TypeError('signal name must be uppercase string.')",
+        ),
+        (
+            json!({"headers": null}),
+            r#"AttributeError("'NoneType' object has no attribute 'items'")"#,
+        ),
+        (
+            json!({"headers": "a=b"}),
+            r#"AttributeError("'str' object has no attribute 'items'")"#,
+        ),
+        (
+            json!({"headers": ["a=b", 7]}),
+            r#"AttributeError("'int' object has no attribute 'split'")"#,
+        ),
+        (
+            json!({"headers": ["a=b", "c"]}),
+            "IndexError('list index out of range')",
+        ),
+        (
+            json!({"headers": {"a": "b", "c": null}}),
+            r#"TypeError("'NoneType' object is not iterable")"#,
+        ),
+        (
+            json!({"headers": {"a": ["b", "c".repeat(2000)]}}),
+            "ValueError('a stamp has at most 1024 bytes')",
+        ),
+    ]
+}
+
 #[test]
 fn what_python_would_raise_is_answered() {
     let control = control();
-    for (method, arguments, expected) in failing_calls() {
+    let of_stamps = failing_stamps().into_iter();
+    let of_stamps =
+        of_stamps.map(|(arguments, expected)| ("revoke_by_stamped_headers", arguments, expected));
+    for (method, arguments, expected) in failing_calls().into_iter().chain(of_stamps) {
         assert_eq!(
             ask(&control, method, &arguments),
             json!({"error": expected}),
@@ -361,6 +409,8 @@ fn what_python_would_raise_is_answered() {
         control.state.revoked_ids().is_empty(),
         "what fails has no effect"
     );
+    let (unstopped, _cancel) = stamped(&control, "s", &json!({"a": "b"}));
+    assert!(unstopped.start(), "neither on stamps");
     assert_eq!(
         ask(&control, "ping", &json!({"x": 1})),
         json!({"ok": "pong"})
@@ -419,6 +469,82 @@ fn what_runs_here_is_not_marked_and_the_others_are() {
         panic!("{answer:?}")
     };
     assert_eq!(revoked.idle, ["w"]);
+}
+
+#[test]
+fn revoking_by_stamps_says_what_celery_says() {
+    let control = control();
+    let revoke = |arguments: &Value| ask(&control, "revoke_by_stamped_headers", arguments);
+    for (arguments, expected) in [
+        (
+            json!({"headers": {"who": ["a", "b"], "n": 1}, "terminate": false, "signal": "SIGTERM"}),
+            "headers {'who': ['a', 'b'], 'n': 1} flagged as revoked, but not terminated",
+        ),
+        (
+            json!({"headers": ["who=c", "k=v=w", "who=d"]}),
+            "headers {'who': 'd', 'k': 'v'} flagged as revoked, but not terminated",
+        ),
+        (
+            json!({"headers": {}, "terminate": true}),
+            "headers {} were not terminated",
+        ),
+        (
+            json!({"headers": [], "terminate": true, "signal": 9}),
+            "headers {} were not terminated",
+        ),
+        (
+            json!({"headers": {"who": "nobody"}, "terminate": true}),
+            "headers {'who': 'nobody'} were not terminated",
+        ),
+    ] {
+        assert_eq!(revoke(&arguments), json!({"ok": expected}), "{arguments}");
+    }
+    for (stamps, is_started) in [
+        (json!({"who": "b"}), false),
+        (json!({"who": ["x", "d"]}), false),
+        (json!({"k": "v"}), false),
+        (json!({"n": 1.0}), false),
+        (json!({"who": ["c", "x"], "n": "1", "k": null}), true),
+    ] {
+        let (request, _cancel) = stamped(&control, "s", &stamps);
+        assert_eq!(request.start(), is_started, "{stamps}");
+    }
+    assert_eq!(
+        ask(&control, "revoked", &json!({})),
+        json!([]),
+        "ids only, as in Celery"
+    );
+}
+
+#[test]
+fn what_runs_with_a_revoked_stamp_goes_on_unless_it_is_terminated() {
+    let control = control();
+    let revoke = |arguments: &Value| ask(&control, "revoke_by_stamped_headers", arguments);
+    let (first, first_cancel) = stamped(&control, "1", &json!({"who": ["a", "b"], "n": 1}));
+    let (second, second_cancel) = stamped(&control, "2", &json!({"who": "b"}));
+    let (other, other_cancel) = stamped(&control, "3", &json!({"who": "c"}));
+    let (reserved, reserved_cancel) = stamped(&control, "4", &json!({"who": "b"}));
+    assert!(first.start() && second.start() && other.start());
+    revoke(&json!({"headers": {"who": ["a", "b", "c"]}}));
+    assert!(!first_cancel.is_cancelled() && !other_cancel.is_cancelled());
+
+    let headers = json!({"n": [1, true], "m": "x", "who": ["z", "b", "a"]});
+    assert_eq!(
+        revoke(&json!({"headers": headers, "terminate": true, "signal": "KILL"})),
+        json!({"ok": "headers defaultdict(<class 'set'>, {'n': {1}, 'who': {'b', 'a'}}) revoked"})
+    );
+    assert!(first_cancel.is_cancelled() && second_cancel.is_cancelled());
+    assert!(!other_cancel.is_cancelled() && !reserved_cancel.is_cancelled());
+    assert_eq!((first.signal(), other.signal()), (Some(9), None));
+    assert!(first.end() && second.end() && !other.end());
+    assert!(!reserved.start());
+    let stamp = reserved.revoking_stamp().expect("it was for a stamp");
+    assert_eq!(Value::Object(*stamp), json!({"who": "b"}));
+    assert_eq!(
+        revoke(&json!({"headers": {"who": "b"}, "terminate": true})),
+        json!({"ok": "headers {'who': 'b'} were not terminated"}),
+        "it is over"
+    );
 }
 
 #[test]

@@ -148,6 +148,11 @@ impl Request {
         self.tracked.as_ref().is_none_or(Tracked::start)
     }
 
+    /// The stamp for which it must not start: its name and value; `None` where it was not revoked for a stamp.
+    pub(crate) fn revoking_stamp(&self) -> Option<Box<Map<String, Value>>> {
+        self.tracked.as_ref().and_then(Tracked::revoking_stamp)
+    }
+
     /// Whether its start is to be written down before it runs (promise M5). In a stretch of tasks that take less than
     /// a round trip that would be most of the work, so there it is done only for what comes again: whatever ended its
     /// first start, the second one is counted.

@@ -285,7 +285,8 @@ impl Executor {
 
     /// A task that must not run any more: its time has passed, or it was revoked.
     pub(super) async fn discard(&self, request: Request, reason: &str) {
-        main_process(|| request.subject().discarded());
+        let stamp = request.revoking_stamp();
+        main_process(|| request.subject().discarded(stamp.as_deref()));
         let id = request.event_id();
         self.events.revoked(id, reason == "expired");
         self.store_revoked(request, reason).await;

@@ -6,6 +6,7 @@
 //! - here: the handle that all share.
 //! - `requests`: the requests that are scheduled, reserved or active.
 //! - `revoked`: the ids that must not run.
+//! - `stamps`: the stamps whose tasks must not run.
 //! - `limits`: the limits of tasks that remote control has changed.
 //! - `statedb`: what is kept across a restart.
 //!
@@ -14,6 +15,7 @@
 mod limits;
 mod requests;
 mod revoked;
+mod stamps;
 mod statedb;
 
 use std::path::PathBuf;
@@ -30,6 +32,8 @@ use requests::Requests;
 pub(crate) use requests::{HeldRequest, Stage, Tracked, Waiting};
 pub use revoked::RevokedError;
 use revoked::{LimitedSet, Limits};
+pub(crate) use stamps::{MAX_STAMP_BYTES, Stamp};
+use stamps::{RevokedStamps, Wanted};
 use statedb::Saved;
 pub use statedb::StateDbError;
 pub(crate) use statedb::keep;
@@ -50,6 +54,8 @@ pub(crate) struct WorkerState {
 struct Inner {
     requests: Mutex<Requests>,
     revoked: Mutex<LimitedSet>,
+    /// Locked last: whoever starts a request looks here while it has the requests.
+    stamps: Mutex<RevokedStamps>,
     time_limits: LimitTable,
     /// Rings when something was revoked.
     changed: Notify,
@@ -97,6 +103,7 @@ impl WorkerState {
             inner: Arc::new(Inner {
                 requests: Mutex::default(),
                 revoked: Mutex::new(LimitedSet::new(limits)),
+                stamps: Mutex::new(RevokedStamps::new(limits)),
                 time_limits: LimitTable::default(),
                 changed: Notify::new(),
                 clock,
@@ -115,6 +122,9 @@ impl WorkerState {
         // After the insertion: whoever revokes puts the id here first, and then looks for the request.
         if self.revoked().contains(id, Instant::now()) {
             tracked.forbid();
+        } else if message.headers.expires.is_some() {
+            // Celery looks at the stamps when a message comes only where it has to look at the time.
+            tracked.forbid_by_stamp();
         }
         tracked
     }
@@ -140,6 +150,27 @@ impl WorkerState {
             run.cancel();
         }
         known
+    }
+
+    /// From now on no task with one of these stamps is started here. Returns how many other stamps had to be
+    /// forgotten for them.
+    pub(crate) fn revoke_stamps(&self, stamps: &[Stamp<'_>]) -> usize {
+        self.stamps().add(stamps)
+    }
+
+    /// Ends the runs of tasks with one of these stamps. Returns the stamps that those have.
+    pub(crate) fn terminate_stamped<'a>(
+        &self,
+        stamps: &'a [Stamp<'a>],
+        signal: i64,
+    ) -> Vec<&'a Stamp<'a>> {
+        let mut wanted = Wanted::new(stamps);
+        let runs = self.requests().terminate_stamped(&mut wanted, signal);
+        for run in runs {
+            run.cancel();
+        }
+        let found = stamps.iter().filter(|stamp| wanted.was_found(stamp));
+        found.collect()
     }
 
     /// The revoked ids, oldest first.
@@ -215,6 +246,10 @@ impl WorkerState {
 
     fn revoked(&self) -> MutexGuard<'_, LimitedSet> {
         lock(&self.inner.revoked)
+    }
+
+    fn stamps(&self) -> MutexGuard<'_, RevokedStamps> {
+        lock(&self.inner.stamps)
     }
 }
 

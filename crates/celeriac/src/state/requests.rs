@@ -10,11 +10,13 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use celeriac_protocol::Map;
 use celeriac_protocol::message::TaskMessage;
 use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 
 use super::WorkerState;
+use super::stamps::Wanted;
 use crate::clock;
 use crate::transport::Delivery;
 
@@ -54,6 +56,8 @@ struct Entry {
     run: Option<(Instant, usize)>,
     /// It must not be started. Kept here too, because the set of revoked ids forgets after a while.
     is_revoked: bool,
+    /// The stamp for which it must not be started: its name and value.
+    revoking_stamp: Option<Box<Map>>,
     /// Its run was ended by remote control, with this signal.
     terminated: Option<i64>,
     /// Its run is over; it is being settled.
@@ -110,6 +114,7 @@ impl Requests {
             cancel,
             run: None,
             is_revoked: false,
+            revoking_stamp: None,
             terminated: None,
             has_ended: false,
         };
@@ -176,6 +181,22 @@ impl Requests {
         let waiting: HashSet<&str> = waiting.filter(|id| wanted.contains(id)).collect();
         let known = |id: &&String| self.by_id.contains_key(*id) || waiting.contains(id.as_str());
         ids.iter().filter(known).cloned().collect()
+    }
+
+    /// The runs to end that have a wanted stamp.
+    pub(super) fn terminate_stamped(
+        &mut self,
+        wanted: &mut Wanted<'_>,
+        signal: i64,
+    ) -> Vec<CancellationToken> {
+        let running = self.entries.values_mut().filter(|entry| entry.is_running());
+        let stamped = running.filter(|entry| wanted.meets(&entry.shown.message.headers));
+        stamped
+            .map(|entry| {
+                entry.terminated = Some(signal);
+                entry.cancel.clone()
+            })
+            .collect()
     }
 
     /// What to look for among those that wait. They are gone through once, however many ids there are: an index would
@@ -253,6 +274,15 @@ impl Entry {
     fn is_running(&self) -> bool {
         matches!(self.shown.stage, Stage::Active(_)) && !self.has_ended
     }
+
+    fn heed_stamps(&mut self, state: &WorkerState) {
+        let headers = &self.shown.message.headers;
+        if self.is_revoked || headers.stamped_headers.is_none() {
+            return;
+        }
+        self.revoking_stamp = state.stamps().of(headers);
+        self.is_revoked = self.revoking_stamp.is_some();
+    }
 }
 
 /// A request's place in the table; it leaves the table with this.
@@ -305,13 +335,24 @@ impl Tracked {
         self.change(|entry| entry.is_revoked = true);
     }
 
-    /// It starts now; `false`: it must not, it was revoked. One step with looking, so that whoever revokes
-    /// finds it either waiting or running.
+    /// It must not be started if it has a revoked stamp.
+    pub(super) fn forbid_by_stamp(&self) {
+        self.change(|entry| entry.heed_stamps(&self.state));
+    }
+
+    /// The stamp for which it must not be started: its name and value.
+    pub(crate) fn revoking_stamp(&self) -> Option<Box<Map>> {
+        self.change(|entry| entry.revoking_stamp.clone()).flatten()
+    }
+
+    /// It starts now; `false`: it must not, it or one of its stamps was revoked. One step with looking, so that
+    /// whoever revokes finds it either waiting or running.
     pub(crate) fn start(&self) -> bool {
         let mut requests = self.state.requests();
         let Some(entry) = requests.entries.get_mut(&self.number) else {
             return true;
         };
+        entry.heed_stamps(&self.state);
         if entry.is_revoked {
             return false;
         }

@@ -87,8 +87,8 @@ impl LimitedSet {
         }
     }
 
-    /// Adds an id, or makes it young again. The oldest goes where there are too many.
-    pub(super) fn add(&mut self, id: &str, now: Instant) {
+    /// Adds an id, or makes it young again. The oldest goes where there are too many. Returns how many have gone.
+    pub(super) fn add(&mut self, id: &str, now: Instant) -> usize {
         let id: Arc<str> = Arc::from(id);
         let number = self.next;
         self.next += 1;
@@ -96,7 +96,7 @@ impl LimitedSet {
             self.by_age.remove(&older);
         }
         self.by_age.insert(number, (now, id));
-        self.purge(now);
+        self.purge(now)
     }
 
     pub(super) fn contains(&self, id: &str, now: Instant) -> bool {
@@ -114,7 +114,8 @@ impl LimitedSet {
         ids.map(|(_, id)| id.to_string()).collect()
     }
 
-    fn purge(&mut self, now: Instant) {
+    fn purge(&mut self, now: Instant) -> usize {
+        let count = self.numbers.len();
         while let Some(oldest) = self.by_age.first_entry() {
             let is_over = self.limits.expires > Duration::ZERO
                 && now.saturating_duration_since(oldest.get().0) >= self.limits.expires;
@@ -125,6 +126,7 @@ impl LimitedSet {
             let (_, id) = oldest.remove();
             self.numbers.remove(&id);
         }
+        count - self.numbers.len()
     }
 
     fn is_over(&self, added: Instant, now: Instant) -> bool {

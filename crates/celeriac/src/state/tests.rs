@@ -6,6 +6,7 @@ use super::*;
 use crate::clock;
 use crate::transport::Delivery;
 use celeriac_protocol::compose::TaskCall;
+use serde_json::{Value, json};
 
 fn state() -> WorkerState {
     WorkerState::new(Limits::default(), LamportClock::default(), None)
@@ -84,6 +85,39 @@ fn what_has_ended_cannot_be_terminated_any_more() {
         "still in our hands"
     );
     assert!(!cancel.is_cancelled() && !ended.end());
+}
+
+/// Its message has this stamp, and says when it expires or not.
+fn track_stamped(state: &WorkerState, stamp: &Value, expires: Option<&str>) -> Tracked {
+    let mut call = TaskCall::new("proj.add", "a", Vec::new());
+    call.stamps.insert("who".to_owned(), stamp.clone());
+    call.stamped_headers = Some(vec!["who".to_owned()]);
+    let mut message = call.into_message();
+    message.headers.expires = expires.map(ToOwned::to_owned);
+    state.track(&Arc::new(message), &CancellationToken::new())
+}
+
+#[test]
+fn a_revoked_stamp_is_heeded_at_the_start_and_with_an_expiry_on_arrival() {
+    let state = state();
+    let stamp = json!("x");
+    let before = track_stamped(&state, &stamp, None);
+    let stamps: Vec<Stamp<'_>> = Stamp::all("who", &stamp).collect();
+    assert_eq!(state.revoke_stamps(&stamps), 0);
+    let after = track_stamped(&state, &stamp, None);
+    let expiring = track_stamped(&state, &stamp, Some("2999-01-01T00:00:00+00:00"));
+    assert_eq!(
+        [&before, &after, &expiring].map(Tracked::is_revoked),
+        [false, false, true]
+    );
+    for request in [&before, &after, &expiring] {
+        assert!(!request.start() && request.is_revoked());
+        assert!(request.revoking_stamp().is_some());
+    }
+    assert_eq!(state.activity(), (0, 0));
+    let (by_id, _cancel) = track(&state, "b");
+    state.revoke(&ids(&["b"]));
+    assert!(!by_id.start() && by_id.revoking_stamp().is_none());
 }
 
 #[test]
