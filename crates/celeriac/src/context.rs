@@ -6,7 +6,7 @@
 //! Counterpart: `celery/app/task.py::Context` @ 5.7.0.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ struct Inner {
     decision: Mutex<Option<Outcome>>,
     children: Mutex<Vec<Value>>,
     /// How many it has added to its chord.
-    added: Mutex<u32>,
+    added: AtomicU32,
     /// The place of its thread, until that starts.
     thread: Mutex<Option<OwnedSemaphorePermit>>,
 }
@@ -96,7 +96,7 @@ impl Context {
                 hears_soft_limit: AtomicBool::new(false),
                 decision: Mutex::new(None),
                 children: Mutex::new(Vec::new()),
-                added: Mutex::new(0),
+                added: AtomicU32::new(0),
                 thread: Mutex::new(None),
             }),
         }
@@ -301,10 +301,7 @@ impl Context {
     /// # Errors
     /// As [`App::send_task`]; [`SendError::Backend`]; [`SendError::Arguments`] where this task is in no chord.
     pub async fn add_to_chord(&self, canvas: Canvas) -> Result<Value, SendError> {
-        let mut added = lock(&self.inner.added);
-        let place = format!("add-{}", *added);
-        *added += 1;
-        drop(added);
+        let place = format!("add-{}", self.inner.added.fetch_add(1, Ordering::Relaxed));
         let app = self.app();
         let planned = canvas::added(app, self.message(), canvas.clone(), &place);
         let (follow_ups, result) = planned.map_err(|error| unsendable(&canvas, &error))?;

@@ -21,7 +21,7 @@ mod waiters;
 use async_trait::async_trait;
 use celeriac_protocol::result::TaskMeta;
 
-pub(crate) use chord::{Chords, Claim, Counted, Part, PartResult, Parts, ResultTree, Start};
+pub(crate) use chord::{Chords, Claim, Counted, Part, Parts, ResultTree, Start};
 pub(crate) use disabled::DisabledBackend;
 pub(crate) use document::{Author, map};
 pub(crate) use memory::MemoryBackend;

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use celeriac::protocol::exception::TaskException;
+use celeriac::protocol::from_value;
+use celeriac::protocol::tagged::Tagged;
 use celeriac::{AppBuilder, Context, Invocation, Outcome};
 use celeriac_test_workers::Sink;
 use celery::task::TaskResult;
@@ -96,19 +98,25 @@ async fn leave(key: &str, value: &Value) -> TaskResult<()> {
     pushed.map_err(|exception| context.raise(exception))
 }
 
-/// As redis-py writes it: texts and numbers, nothing else.
+/// As redis-py writes it: bytes, texts and numbers, nothing else.
 pub(super) async fn push(context: &Context, key: &str, value: &Value) -> Result<(), TaskException> {
-    let text = match value {
-        Value::String(text) => text.clone(),
-        Value::Number(number) => number.to_string(),
-        _ => {
-            let text = "Invalid input: convert to a bytes, string, int or float first.";
-            let args = vec![json!(text)];
-            return Err(TaskException::new("redis.exceptions", "DataError", args));
-        }
+    let bytes = match value {
+        Value::String(text) => Some(text.clone().into_bytes()),
+        Value::Number(number) => Some(number.to_string().into_bytes()),
+        other => bytes(other),
     };
-    let pushed = sink(context).push(key, &text).await;
+    let Some(bytes) = bytes else {
+        let text = "Invalid input: convert to a bytes, string, int or float first.";
+        let args = vec![json!(text)];
+        return Err(TaskException::new("redis.exceptions", "DataError", args));
+    };
+    let pushed = sink(context).push(key, &bytes).await;
     pushed.map_err(|error| unreachable(&error))
+}
+
+fn bytes(value: &Value) -> Option<Vec<u8>> {
+    let read = from_value::<Tagged<Vec<u8>>>(value.clone());
+    read.ok().map(|Tagged(bytes)| bytes)
 }
 
 async fn count(context: &Context, key: &str) -> Result<(), TaskException> {
