@@ -1,5 +1,5 @@
-"""Python's backend, which counts parts of chords for the tests: a line in is [task id, index, value], a line out is what lies
-in the queue of the body then, each as the arguments of the body."""
+"""Python's backend, which counts parts of a chord for the tests. A line in is [task id, index, value], or ["start", 0, size];
+a line out is the list of what lies in the body's queue then, the arguments of each."""
 import base64
 import json
 import sys
@@ -7,15 +7,16 @@ from types import SimpleNamespace
 
 from celery import Celery
 
-broker, backend, prefix, group = sys.argv[1:]
+broker, backend, prefix, settings = sys.argv[1:]
+group = "g"
 app = Celery("chord_parts", broker=broker, backend=backend)
-app.conf.result_backend_transport_options = {"global_keyprefix": prefix}
+app.conf.update(json.loads(settings))
 body = app.signature("body", task_id=group + "-body", queue=prefix)
 
 
 def sent():
     with app.connection_for_read() as connection:
-        messages = connection.default_channel.client.lrange(prefix, 0, -1)
+        messages = connection.default_channel.client.lrange(prefix, 0, -1)[::-1]
     return [json.loads(base64.b64decode(json.loads(message)["body"]))[0] for message in messages]
 
 

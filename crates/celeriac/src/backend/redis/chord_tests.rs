@@ -5,6 +5,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use celeriac_protocol::state::State;
+use celeriac_protocol::{Accept, Compression, Serializer};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -216,6 +217,37 @@ async fn rubbish_among_the_parts_cannot_be_read() {
     }
 }
 
+#[tokio::test]
+async fn parts_that_come_while_others_are_read_are_read_with_them() {
+    let world = World::new(|_| {});
+    let fill = redis::Script::new(
+        "for place = 1, 3000 do
+           redis.call('ZADD', KEYS[1], place, '[1, \"' .. place .. '\", \"SUCCESS\", 1]')
+         end",
+    );
+    let key = format!("{}celery-taskset-meta-g.j", world.prefix);
+    let call = fill.key(&key);
+    world.backend.connection.ask::<()>(&call).await.unwrap();
+    let adds = async {
+        // Before all that are there: those move.
+        for place in 1..20 {
+            let part = format!(r#"[1, "-{place}", "SUCCESS", 1]"#);
+            let place = format!("-{place}");
+            world.run::<()>("ZADD", "g.j", &[&place, &part]).await;
+        }
+    };
+    let (results, ()) = tokio::join!(world.backend.chord_results("g"), adds);
+    let Parts::Each(parts) = results.unwrap() else {
+        panic!("they are parts");
+    };
+    let places: Vec<i64> = parts
+        .iter()
+        .map(|part| part.task_id.parse().unwrap())
+        .collect();
+    assert!(places.is_sorted_by(|one, next| one < next), "{places:?}");
+    assert_eq!(places.last(), Some(&3000));
+}
+
 /// The line of docs/operations.md that makes a worker's user, with another name and before its keys the prefix.
 fn documented_worker(user: &str, prefix: &str) -> Vec<String> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/operations.md");
@@ -287,7 +319,8 @@ struct Python {
 }
 
 impl Python {
-    fn beside(world: &World) -> Self {
+    /// With the settings of the world's backend.
+    fn beside(world: &World, way: Way) -> Self {
         let env = |name| std::env::var(name).expect("`make up` runs");
         let python = std::env::var("CELERIAC_PYTHON")
             .expect("CELERIAC_PYTHON: `tests/services/services install python`");
@@ -295,7 +328,7 @@ impl Python {
             .args(["-c", include_str!("chord_parts.py")])
             .arg(env("CELERY_BROKER_URL"))
             .arg(env("CELERY_RESULT_BACKEND"))
-            .args([&world.prefix, "g"])
+            .args([&world.prefix, &way.of_python(&world.prefix).to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -324,59 +357,115 @@ impl Drop for Python {
     }
 }
 
+/// How both keep the parts.
+#[derive(Clone, Copy, PartialEq)]
+enum Way {
+    Ordered,
+    AsTheyCome,
+    Packed,
+}
+
+impl Way {
+    const ALL: [Self; 3] = [Self::Ordered, Self::AsTheyCome, Self::Packed];
+
+    fn world(self) -> World {
+        World::new(|settings| {
+            let options = &mut settings.result_backend_transport_options;
+            options.result_chord_ordered = self != Self::AsTheyCome;
+            if self == Self::Packed {
+                settings.result_serializer = Serializer::Msgpack;
+                settings.result_accept_content = Some(Accept::only(&[Serializer::Msgpack]));
+                settings.result_compression = Some(Compression::Zlib);
+            }
+        })
+    }
+
+    fn of_python(self, prefix: &str) -> Value {
+        let is_ordered = self != Self::AsTheyCome;
+        let options = json!({"global_keyprefix": prefix, "result_chord_ordered": is_ordered});
+        let mut settings = json!({"result_backend_transport_options": options});
+        if self == Self::Packed {
+            settings["result_serializer"] = json!("msgpack");
+            settings["result_accept_content"] = json!(["msgpack"]);
+            settings["result_compression"] = json!("gzip");
+        }
+        settings
+    }
+
+    /// Those that have come in this order, each with its place.
+    fn arranged<T>(self, mut parts: Vec<(usize, T)>) -> Vec<T> {
+        if self != Self::AsTheyCome {
+            parts.sort_by_key(|(place, _)| *place);
+        }
+        parts.into_iter().map(|(_, part)| part).collect()
+    }
+}
+
 #[tokio::test]
 async fn python_starts_the_body_with_our_parts_among_its_own() {
-    let world = World::new(|_| {});
-    let mut python = Python::beside(&world);
-    world.start(4, None).await;
-    assert_eq!(
-        world.count("c", 2, json!({"é": 2.5})).await,
-        Counted::Waiting
-    );
-    assert_eq!(python.count("b", 1, &json!("b")), json!([]));
-    // Each has seen the other's part.
-    assert_eq!(world.count("b", 1, json!("late")).await, Counted::Waiting);
-    assert_eq!(python.count("c", 2, &json!("late")), json!([]));
-    assert_eq!(world.count("a", 0, json!(null)).await, Counted::Waiting);
-    let body = json!([[[null, "b", {"é": 2.5}, "d"]]]);
-    assert_eq!(python.count("d", 3, &json!("d")), body);
-    // It is over for all.
-    assert_eq!(world.count("d", 3, json!("d")).await, Counted::Over);
-    assert_eq!(world.count("e", 4, json!("e")).await, Counted::Over);
-    assert_eq!(python.count("a", 0, &json!("a")), body);
+    for way in Way::ALL {
+        let world = way.world();
+        let mut python = Python::beside(&world, way);
+        world.start(4, None).await;
+        let waits = async |id: &str, index, value| {
+            assert_eq!(world.count(id, index, value).await, Counted::Waiting);
+        };
+        waits("c", 2, json!({"é": 2.5})).await;
+        assert_eq!(python.count("b", 1, &json!("b")), json!([]));
+        // Each has seen the other's part.
+        waits("b", 1, json!("late")).await;
+        assert_eq!(python.count("c", 2, &json!("late")), json!([]));
+        waits("a", 0, json!(null)).await;
+        let parts = way.arranged(vec![
+            (2, json!({"é": 2.5})),
+            (1, json!("b")),
+            (0, json!(null)),
+            (3, json!("d")),
+        ]);
+        let body = json!([[parts]]);
+        assert_eq!(python.count("d", 3, &json!("d")), body);
+        // It is over for all.
+        for id in ["d", "e"] {
+            assert_eq!(world.count(id, 3, json!("d")).await, Counted::Over);
+        }
+        assert_eq!(python.count("a", 0, &json!("a")), body);
+    }
 }
 
 #[tokio::test]
 async fn we_start_the_body_with_pythons_parts_among_ours() {
-    let world = World::new(|_| {});
-    let mut python = Python::beside(&world);
-    assert_eq!(python.count("b", 1, &json!(["b"])), json!([]));
-    assert_eq!(world.count("b", 1, json!("late")).await, Counted::Waiting);
-    assert_eq!(python.count("start", 0, &json!(3)), json!([]));
-    assert_eq!(python.count("a", 0, &json!({"é": 1})), json!([]));
-    let claim = world.claim("c", 2, json!("c")).await;
-    // Python finds our claim, and goes away.
-    assert_eq!(python.count("a", 0, &json!("late")), json!([]));
-    let of = |task_id: &str, result| PartResult {
-        task_id: task_id.to_owned(),
-        state: State::Success,
-        result,
-    };
-    let parts = vec![
-        of("a", json!({"é": 1})),
-        of("b", json!(["b"])),
-        of("c", json!("c")),
-    ];
-    let results = world.backend.chord_results("g").await.unwrap();
-    assert_eq!(results, Parts::Each(parts));
-    assert!(world.backend.chord_extend("g", &claim).await.unwrap());
-    assert!(world.backend.chord_done("g", &claim).await.unwrap());
-    for id in ["a", "d"] {
-        assert_eq!(python.count(id, 0, &json!(1)), json!([]));
+    for way in Way::ALL {
+        let world = way.world();
+        let mut python = Python::beside(&world, way);
+        let none = json!([]);
+        assert_eq!(python.count("b", 1, &json!(["b"])), none);
+        assert_eq!(world.count("b", 1, json!("late")).await, Counted::Waiting);
+        assert_eq!(python.count("start", 0, &json!(3)), none);
+        assert_eq!(python.count("a", 0, &json!({"é": 1})), none);
+        let claim = world.claim("c", 2, json!("c")).await;
+        // Python finds our claim, and goes away.
+        assert_eq!(python.count("a", 0, &json!("late")), none);
+        let of = |task_id: &str, result| PartResult {
+            task_id: task_id.to_owned(),
+            state: State::Success,
+            result,
+        };
+        let parts = way.arranged(vec![
+            (1, of("b", json!(["b"]))),
+            (0, of("a", json!({"é": 1}))),
+            (2, of("c", json!("c"))),
+        ]);
+        let results = world.backend.chord_results("g").await.unwrap();
+        assert_eq!(results, Parts::Each(parts));
+        assert!(world.backend.chord_extend("g", &claim).await.unwrap());
+        assert!(world.backend.chord_done("g", &claim).await.unwrap());
+        for id in ["a", "d"] {
+            assert_eq!(python.count(id, 0, &json!(1)), none);
+        }
+        assert_eq!(world.ttls().await, [(".c", 300)]);
+        // Another run: Python starts it, both count.
+        python.count("start", 0, &json!(2));
+        assert_eq!(world.count("a", 0, json!(1)).await, Counted::Waiting);
+        assert_eq!(python.count("b", 1, &json!(2)), json!([[[1, 2]]]));
     }
-    assert_eq!(world.ttls().await, [(".c", 300)]);
-    // Another run: Python starts it, both count.
-    python.count("start", 0, &json!(2));
-    assert_eq!(world.count("a", 0, json!(1)).await, Counted::Waiting);
-    assert_eq!(python.count("b", 1, &json!(2)), json!([[[1, 2]]]));
 }
