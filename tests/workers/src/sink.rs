@@ -26,7 +26,8 @@ impl Sink {
     /// # Errors
     /// The sink does not answer.
     pub async fn push(&self, key: &str, value: impl AsRef<[u8]>) -> redis::RedisResult<()> {
-        self.run(redis::cmd("RPUSH").arg(key).arg(value.as_ref())).await
+        self.run(redis::cmd("RPUSH").arg(key).arg(value.as_ref()))
+            .await
     }
 
     /// INCR.

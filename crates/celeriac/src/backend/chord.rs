@@ -121,6 +121,8 @@ pub(crate) struct Part<'a> {
     pub(crate) state: State,
     /// The value, or the exception as a result document has it.
     pub(crate) result: &'a Value,
+    /// Its message was handed out before. Where the chord is over, a part that is not may be of its next run.
+    pub(crate) is_again: bool,
 }
 
 /// What counting a part has come to.

@@ -33,6 +33,8 @@ struct Chord<'a> {
     body: &'a Signature,
     /// The member that is running.
     by: Option<&'a TaskMessage>,
+    /// It may have got so far before.
+    is_again: bool,
 }
 
 impl Executor {
@@ -48,6 +50,7 @@ impl Executor {
             index: message.headers.group_index,
             state,
             result,
+            is_again: request.context().is_redelivered(),
         };
         Box::pin(self.count(&part, body, Some(message))).await
     }
@@ -75,6 +78,7 @@ impl Executor {
                         group: part.group,
                         body,
                         by,
+                        is_again: part.is_again,
                     };
                     return Box::pin(self.complete(&chord, &claim)).await;
                 }
@@ -146,7 +150,7 @@ impl Executor {
                 return true;
             }
         }
-        if !self.carry_out(body, chord.by.is_some()).await {
+        if !self.carry_out(body, chord.is_again).await {
             return false;
         }
         failpoint("after_body");
@@ -263,7 +267,13 @@ impl Executor {
         };
         is_told
             && self
-                .fail_all(signatures(options.get("chain")), failed, true, chord.by)
+                .fail_all(
+                    signatures(options.get("chain")),
+                    failed,
+                    true,
+                    chord.is_again,
+                    chord.by,
+                )
                 .await
     }
 

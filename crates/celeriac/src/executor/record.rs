@@ -45,7 +45,9 @@ impl Executor {
     pub(super) async fn fail_chain(&self, request: &Request, failed: &Failed) -> bool {
         let chain = request.message().embed.chain.clone().unwrap_or_default();
         let is_stored = Self::is_stored(request, &State::Failure);
-        Box::pin(self.fail_all(chain, failed, is_stored, Some(request.message()))).await
+        let is_again = request.context().is_redelivered();
+        let by = Some(request.message());
+        Box::pin(self.fail_all(chain, failed, is_stored, is_again, by)).await
     }
 
     /// See [`Self::fail_chain`]; the chain is in reverse, as it is passed on. Counterpart: `Backend._fail_chain`.
@@ -54,6 +56,7 @@ impl Executor {
         mut chain: Vec<Signature>,
         failed: &Failed,
         is_stored: bool,
+        is_again: bool,
         by: Option<&TaskMessage>,
     ) -> bool {
         // The end of the chain, which is waited for, comes last: who hears of it finds all the others failed too. Of a
@@ -75,6 +78,7 @@ impl Executor {
                         index: options.get("group_index").and_then(Value::as_i64),
                         state: failed.state.clone(),
                         result: &failed.exception.to_value(),
+                        is_again,
                     };
                     if !Box::pin(self.count(&part, body, by)).await {
                         return false;

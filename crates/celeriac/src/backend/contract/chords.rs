@@ -19,6 +19,7 @@ fn part<'a>(task_id: &'a str, index: i64, result: &'a Value) -> Part<'a> {
         index: Some(index),
         state: State::Success,
         result,
+        is_again: true,
     }
 }
 

@@ -324,6 +324,7 @@ mod tests {
             index: Some(0),
             state: State::Success,
             result: &result,
+            is_again: true,
         };
         backend.chord_part(&part, token).await.unwrap()
     }

@@ -72,7 +72,7 @@ impl Chords for RedisBackend {
 
     async fn chord_part(&self, part: &Part<'_>, token: &str) -> Result<Counted, Error> {
         let place = part.index.map(|index| index.to_string());
-        let keys = [".j", ".t", ".s", ".d", "", ".c"];
+        let keys = [".j", ".t", ".s", ".d", "", ".c", ".celeriac-early"];
         let mut call = self.call(&PART, part.group, &keys);
         call.arg(part.task_id)
             .arg(write_part(&self.documents, part))
@@ -81,7 +81,9 @@ impl Chords for RedisBackend {
             .arg(self.rules.chord_secs)
             .arg(self.rules.header_secs)
             .arg(self.rules.claim_secs)
-            .arg(token);
+            .arg(token)
+            .arg(u8::from(part.is_again))
+            .arg(self.rules.done_secs);
         let (count, added, size, is_claimed, left_ms): Answer = self.connection.ask(&call).await?;
         let is_complete = size.is_some_and(|size| count == size + added.unwrap_or(0));
         Ok(match (count, is_complete, is_claimed) {

@@ -44,6 +44,7 @@ impl World {
             index: Some(index),
             state: State::Success,
             result: &value,
+            is_again: true,
         };
         self.backend.chord_part(&part, task_id).await.unwrap()
     }
@@ -99,6 +100,7 @@ async fn the_keys_are_celerys() {
         index: None,
         state: State::Revoked,
         result: &json!({"exc_type": "E"}),
+        is_again: true,
     };
     let Counted::Claimed(claim) = world.backend.chord_part(&lone, "tok").await.unwrap() else {
         panic!("it is complete");
@@ -468,4 +470,31 @@ async fn we_start_the_body_with_pythons_parts_among_ours() {
         assert_eq!(world.count("a", 0, json!(1)).await, Counted::Waiting);
         assert_eq!(python.count("b", 1, &json!(2)), json!([[[1, 2]]]));
     }
+}
+
+#[tokio::test]
+async fn a_part_of_the_next_run_counts_though_the_chord_is_still_over() {
+    let world = World::new(|_| ());
+    world.start(2, None).await;
+    world.count("a", 0, json!(0)).await;
+    let claim = world.claim("b", 1, json!(1)).await;
+    assert!(world.backend.chord_done("g", &claim).await.unwrap());
+    let count = async |task_id: &str, index: i64, is_again: bool| {
+        let part = Part {
+            group: "g",
+            task_id,
+            index: Some(index),
+            state: State::Success,
+            result: &json!(index),
+            is_again,
+        };
+        world.backend.chord_part(&part, task_id).await.unwrap()
+    };
+    // One that comes late, and one of a client that has not said yet that it applies the chord again.
+    assert_eq!(count("b", 1, true).await, Counted::Over);
+    assert_eq!(count("a", 0, false).await, Counted::Over);
+    let kept: i64 = world.run("TTL", "g.celeriac-early", &[]).await;
+    assert_eq!(kept, 300);
+    world.start(2, None).await;
+    assert!(matches!(count("b", 1, false).await, Counted::Claimed(_)));
 }
