@@ -1,9 +1,12 @@
-//! The tasks, by what they are about. Those that build or replace canvas are not here.
+//! The tasks, by what they are about.
 
 mod failing;
 mod numbers;
+mod replacing;
 mod request;
 mod retrying;
+mod signatures;
+mod stamps;
 mod traces;
 
 use celeriac::AppBuilder;
@@ -16,7 +19,8 @@ const MODULE: &str = "t.integration.tasks";
 /// All of them.
 pub(crate) fn register(app: AppBuilder) -> AppBuilder {
     let app = failing::register(numbers::register(app));
-    traces::register(retrying::register(request::register(app)))
+    let app = traces::register(retrying::register(request::register(app)));
+    signatures::register(replacing::register(app))
 }
 
 /// `ExpectedException(*args)`.

@@ -226,7 +226,7 @@ fn kind(value: &Value) -> &'static str {
 }
 
 /// Python's `bool(value)`.
-fn is_true(value: &Value) -> bool {
+pub(super) fn is_true(value: &Value) -> bool {
     !matches!(
         repr::repr_value(value).as_str(),
         "None" | "False" | "0" | "0.0" | "''" | "[]" | "{}"

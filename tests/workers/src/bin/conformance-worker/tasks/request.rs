@@ -14,12 +14,18 @@ pub(super) fn register(app: AppBuilder) -> AppBuilder {
         soft_time_limit: Some(Duration::from_secs(45)),
         ..TaskOptions::default()
     };
+    let contradictory = TaskOptions {
+        time_limit: Some(Duration::from_secs(1)),
+        soft_time_limit: Some(Duration::from_secs(2)),
+        ..TaskOptions::default()
+    };
     app.task::<ids>()
         .task::<collect_ids>()
         .task::<return_request_eta>()
         .task::<return_properties>()
         .task::<return_request_time_limits>()
         .task_with::<task_with_declared_time_limits>(declared)
+        .task_with::<soft_time_limit_must_exceed_time_limit>(contradictory)
         .handler(Function::new(
             "t.integration.tasks.return_priority",
             return_priority,
@@ -59,6 +65,12 @@ async fn return_request_time_limits() -> TaskResult<Value> {
 #[celery::task(name = "t.integration.tasks.task_with_declared_time_limits")]
 async fn task_with_declared_time_limits() -> TaskResult<Value> {
     Ok(time_limits(&context()))
+}
+
+/// Celery's clients refuse to send it.
+#[celery::task(name = "t.integration.tasks.soft_time_limit_must_exceed_time_limit")]
+async fn soft_time_limit_must_exceed_time_limit() -> TaskResult<()> {
+    Ok(())
 }
 
 /// As the message names them: Celery's clients write a task's own limits into it.
