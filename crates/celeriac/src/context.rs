@@ -301,10 +301,7 @@ impl Context {
     /// # Errors
     /// As [`App::send_task`]; [`SendError::Backend`]; [`SendError::Arguments`] where this task is in no chord.
     pub async fn add_to_chord(&self, canvas: Canvas) -> Result<Value, SendError> {
-        let mut added = lock(&self.inner.added);
-        let place = format!("add-{}", *added);
-        *added += 1;
-        drop(added);
+        let place = self.place_to_add();
         let app = self.app();
         let planned = canvas::added(app, self.message(), canvas.clone(), &place);
         let (follow_ups, result) = planned.map_err(|error| unsendable(&canvas, &error))?;
@@ -322,6 +319,14 @@ impl Context {
         let sending = app.send_all(&canvas, follow_ups);
         self.clone().scope(sending).await?;
         Ok(result)
+    }
+
+    /// Tells it from what this run has added before.
+    fn place_to_add(&self) -> String {
+        let mut added = lock(&self.inner.added);
+        let place = format!("add-{}", *added);
+        *added += 1;
+        place
     }
 
     pub(crate) fn author(&self) -> Author<'_> {
