@@ -134,7 +134,7 @@ fn echo(call: &Invocation) -> Result<Canvas, TaskException> {
     only_keywords(call, &["link_msg"])?;
     Ok(match call.kwargs.get("link_msg") {
         None | Some(Value::Null) => s("redis_echo", []),
-        Some(message) => si("redis_echo", [message.clone()], json!({})),
+        Some(message) => si("redis_echo", [message.clone()], &json!({})),
     })
 }
 
@@ -182,7 +182,7 @@ async fn second_order_replace1(call: Invocation) -> Ended {
     mark(&call, "In A").await?;
     let chain = Canvas::chain([
         s("second_order_replace2", []),
-        si("second_order_replace1", [], json!({"state": true})),
+        si("second_order_replace1", [], &json!({"state": true})),
     ]);
     Ok(call.context.replace(chain))
 }
@@ -196,7 +196,7 @@ async fn second_order_replace2(call: Invocation) -> Ended {
     mark(&call, "In B").await?;
     let chain = Canvas::chain([
         s("redis_echo", [json!("In/Out C")]),
-        si("second_order_replace2", [], json!({"state": true})),
+        si("second_order_replace2", [], &json!({"state": true})),
     ]);
     Ok(call.context.replace(chain))
 }
@@ -209,7 +209,7 @@ async fn mark(call: &Invocation, text: &str) -> Ended {
 /// `fail_replaced(self, *args)`.
 async fn fail_replaced(call: Invocation) -> Ended {
     only_keywords(&call, &[])?;
-    let failing = si("fail", call.args, json!({}));
+    let failing = si("fail", call.args, &json!({}));
     Ok(call.context.replace(failing))
 }
 
@@ -294,7 +294,7 @@ fn s(task: &str, args: impl Into<Vec<Value>>) -> Canvas {
 }
 
 /// `task.si(*args, **kwargs)`
-fn si(task: &str, args: impl Into<Vec<Value>>, kwargs: Value) -> Canvas {
+fn si(task: &str, args: impl Into<Vec<Value>>, kwargs: &Value) -> Canvas {
     let kwargs = kwargs.as_object().cloned().unwrap_or_default();
     let signature = Signature::new(format!("{MODULE}.{task}"), args.into(), kwargs);
     Canvas::from(Signature {

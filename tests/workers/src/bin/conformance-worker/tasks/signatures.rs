@@ -41,39 +41,39 @@ fn nested() -> [(&'static str, Value); 9] {
     [
         (
             "t.integration.tasks.return_nested_signature_chain_chain",
-            chain(chain(add())),
+            chain(&chain(&add())),
         ),
         (
             "t.integration.tasks.return_nested_signature_chain_group",
-            chain(group(add())),
+            chain(&group(&add())),
         ),
         (
             "t.integration.tasks.return_nested_signature_chain_chord",
-            chain(chord(add())),
+            chain(&chord(&add())),
         ),
         (
             "t.integration.tasks.return_nested_signature_group_chain",
-            group(chain(add())),
+            group(&chain(&add())),
         ),
         (
             "t.integration.tasks.return_nested_signature_group_group",
-            group(add()),
+            group(&add()),
         ),
         (
             "t.integration.tasks.return_nested_signature_group_chord",
-            group(chord(add())),
+            group(&chord(&add())),
         ),
         (
             "t.integration.tasks.return_nested_signature_chord_chain",
-            chord(add()),
+            chord(&add()),
         ),
         (
             "t.integration.tasks.return_nested_signature_chord_group",
-            chord(add()),
+            chord(&add()),
         ),
         (
             "t.integration.tasks.return_nested_signature_chord_chord",
-            chord(chord(add())),
+            chord(&chord(&add())),
         ),
     ]
 }
@@ -84,17 +84,17 @@ fn add() -> Value {
 }
 
 /// A chain of one.
-fn chain(task: Value) -> Value {
+fn chain(task: &Value) -> Value {
     signature("celery.chain", &json!({"tasks": [task]}), Some("chain"))
 }
 
 /// A group of one.
-fn group(task: Value) -> Value {
+fn group(task: &Value) -> Value {
     signature("celery.group", &json!({"tasks": [task]}), Some("group"))
 }
 
 /// A chord with a header of one.
-fn chord(task: Value) -> Value {
+fn chord(task: &Value) -> Value {
     let parts = json!({"kwargs": {}, "header": [task], "body": add()});
     signature("celery.chord", &parts, Some("chord"))
 }
