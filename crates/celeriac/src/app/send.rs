@@ -19,7 +19,7 @@ use crate::canvas::Parent;
 use crate::clock;
 use crate::context::{Context, child};
 use crate::events;
-use crate::transport::Error;
+use crate::transport::{Error, Slot};
 
 /// The waits of Celery's `task_publish_retry_policy`: three retries, the first at once.
 const PUBLISH_RETRIES: [Duration; 3] = [
@@ -241,14 +241,29 @@ impl App {
 
     /// Pushes a message, with a delivery tag of its own, as kombu does.
     pub(crate) async fn publish(&self, message: &TaskMessage, queue: &str) -> Result<(), Error> {
-        let tag = Uuid::new_v4().to_string();
-        let envelope = message.to_envelope(&Routing::queue(queue), &tag).to_json();
         let priority = message.properties.priority.unwrap_or(0);
+        let envelope = enveloped(message, queue);
         self.transport().publish(queue, priority, &envelope).await?;
+        self.announce(message, queue).await;
+        Ok(())
+    }
+
+    /// What [`Self::publish`] would push, and where, for whoever can do that in one step with something else.
+    pub(crate) async fn post(
+        &self,
+        message: &TaskMessage,
+        queue: &str,
+    ) -> Result<Option<(Slot, String)>, Error> {
+        let priority = message.properties.priority.unwrap_or(0);
+        let slot = self.transport().slot(queue, priority).await?;
+        Ok(slot.map(|slot| (slot, enveloped(message, queue))))
+    }
+
+    /// Tells monitors of a message that was sent, where the settings ask for that.
+    pub(crate) async fn announce(&self, message: &TaskMessage, queue: &str) {
         if self.settings().task_send_sent_event {
             events::announce_sent(self, message, queue).await;
         }
-        Ok(())
     }
 
     /// Where a task is sent: as it is named, else as `task_routes` says.
@@ -266,6 +281,11 @@ impl App {
             .unwrap_or(0)
             .into()
     }
+}
+
+fn enveloped(message: &TaskMessage, queue: &str) -> String {
+    let tag = Uuid::new_v4().to_string();
+    message.to_envelope(&Routing::queue(queue), &tag).to_json()
 }
 
 /// Who sends: `gen<pid>@<host>`, as `celery/utils/nodenames.py::anon_nodename` writes it.

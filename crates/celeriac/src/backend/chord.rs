@@ -17,7 +17,7 @@ use serde_json::Value;
 use super::stored::{Documents, whole_secs};
 use crate::app::Settings;
 use crate::log_lines::shown;
-use crate::transport::Error;
+use crate::transport::{Error, Slot};
 
 /// What a backend does for chords and groups. `group` is the id of the group, which is the chord's header.
 #[async_trait]
@@ -72,6 +72,23 @@ pub(crate) trait Chords: Send + Sync {
     /// # Errors
     /// The backend is away or refuses the write.
     async fn chord_done(&self, group: &str, claim: &Claim) -> Result<bool, Error>;
+
+    /// Sends the body and ends the chord in one step, so that no crash comes in between. `None`: it cannot be done in one
+    /// step, and nothing was done; else as [`Self::chord_done`].
+    ///
+    /// # Cancel safety
+    /// It may be done. To do it again is harmless.
+    ///
+    /// # Errors
+    /// The backend is away or refuses the write.
+    async fn chord_send(
+        &self,
+        _group: &str,
+        _claim: &Claim,
+        _posts: &[(Slot, String)],
+    ) -> Result<Option<bool>, Error> {
+        Ok(None)
+    }
 
     /// Ends a chord whose body was made to fail; its parts are left to expire. No further part counts.
     ///

@@ -18,10 +18,10 @@ use super::record::{Failed, signatures};
 use super::{Executor, Request};
 use crate::backend::{Claim, Counted, Part, Parts, ResultTree};
 use crate::backoff::Backoff;
-use crate::canvas::{self, FollowUps, Ids, Parent};
+use crate::canvas::{self, FollowUp, FollowUps, Ids, Parent};
 use crate::failpoint::failpoint;
 use crate::log_lines::shown;
-use crate::transport::Error;
+use crate::transport::{Error, Slot};
 
 /// The results of a header, or why there are none.
 type Joined = Result<Vec<Value>, Failed>;
@@ -35,6 +35,16 @@ struct Chord<'a> {
     by: Option<&'a TaskMessage>,
     /// It may have got so far before.
     is_again: bool,
+}
+
+/// What has become of a chord that was claimed.
+enum Completed {
+    /// Its body was sent, or made to fail.
+    Over,
+    /// The claim is another's by now.
+    Lost,
+    /// A stop came first.
+    Stopped,
 }
 
 impl Executor {
@@ -80,7 +90,15 @@ impl Executor {
                         by,
                         is_again: part.is_again,
                     };
-                    return Box::pin(self.complete(&chord, &claim)).await;
+                    match Box::pin(self.complete(&chord, &claim)).await {
+                        Completed::Over => return true,
+                        Completed::Stopped => return false,
+                        // Whoever has it now may be dead: look again.
+                        Completed::Lost => log::warn!(
+                            "Chord callback for '{}' not published: dispatch claim is no longer owned by this worker",
+                            shown(part.group)
+                        ),
+                    }
                 }
                 // Whoever has claimed it may be dead; then it is ours when the claim ends.
                 Ok(Counted::Held(left)) => {
@@ -104,77 +122,99 @@ impl Executor {
     }
 
     /// All parts are there: the body is sent, or fails.
-    async fn complete(&self, chord: &Chord<'_>, claim: &Claim) -> bool {
-        let Some(joined) = self
-            .insisting(chord.group, || self.joined(chord.group))
-            .await
-        else {
-            return false;
+    async fn complete(&self, chord: &Chord<'_>, claim: &Claim) -> Completed {
+        let joined = self.insisting(chord.group, || self.joined(chord.group));
+        let Some(joined) = joined.await else {
+            return Completed::Stopped;
         };
         let parent = chord.by.map(|by| Parent::of(&self.app, by));
-        let follow_ups = match joined {
-            Ok(results) => {
-                let body =
-                    canvas::body(&self.app, chord.group, chord.body, results, parent.as_ref());
-                body.map_err(|error| {
-                    let cause = error.into_exception().repr();
-                    Failed::chord(format!("Callback error: {cause}"))
-                })
-            }
-            Err(failed) => Err(failed),
-        };
-        match follow_ups {
-            Ok(follow_ups) => self.send_body(chord, claim, follow_ups).await,
+        let body = joined.and_then(|results| {
+            let body = canvas::body(&self.app, chord.group, chord.body, results, parent.as_ref());
+            body.map_err(|error| {
+                let cause = error.into_exception().repr();
+                Failed::chord(format!("Callback error: {cause}"))
+            })
+        });
+        let completed = match body {
+            Ok(body) => self.send_body(chord, claim, body).await,
             Err(failed) => {
-                log::error!(
-                    "Chord '{}' raised: {}",
-                    shown(chord.group),
-                    failed.exception.repr()
-                );
-                self.fail_body(chord, &failed).await && self.end(chord.group, claim, false).await
+                let (group, why) = (shown(chord.group), failed.exception.repr());
+                log::error!("Chord '{group}' raised: {why}");
+                match self.fail_body(chord, &failed).await {
+                    true => self.end(chord, claim, false).await,
+                    false => None,
+                }
             }
-        }
+        };
+        completed.unwrap_or(Completed::Stopped)
     }
 
-    async fn send_body(&self, chord: &Chord<'_>, claim: &Claim, body: FollowUps) -> bool {
+    /// `None` when a stop came first.
+    async fn send_body(
+        &self,
+        chord: &Chord<'_>,
+        claim: &Claim,
+        body: FollowUps,
+    ) -> Option<Completed> {
         let backend = self.app.backend();
         let extend = || backend.chord_extend(chord.group, claim);
-        match self.insisting(chord.group, extend).await {
-            None => return false,
-            Some(true) => {}
-            Some(false) => {
-                log::warn!(
-                    "Chord callback for '{}' not published: dispatch claim is no longer owned by this worker",
-                    shown(chord.group)
-                );
-                return true;
+        if !self.insisting(chord.group, extend).await? {
+            return Some(Completed::Lost);
+        }
+        let sends = self.start_chords(body.actions, chord.is_again).await?;
+        // Where one server has both, no crash can come between the two.
+        if let Some(posts) = self.insisting(chord.group, || self.posts(&sends)).await? {
+            let send = || backend.chord_send(chord.group, claim, &posts);
+            if let Some(is_over) = self.insisting(chord.group, send).await? {
+                if !is_over {
+                    return Some(Completed::Lost);
+                }
+                failpoint("after_body");
+                for sent in &sends {
+                    self.app.announce(&sent.message, &sent.queue).await;
+                }
+                failpoint("after_cleanup");
+                return Some(Completed::Over);
             }
         }
-        if !self.carry_out(body, chord.is_again).await {
-            return false;
+        if !self.send_all(sends).await {
+            return None;
         }
         failpoint("after_body");
-        self.end(chord.group, claim, true).await
+        self.end(chord, claim, true).await
     }
 
-    /// The chord is over.
-    async fn end(&self, group: &str, claim: &Claim, is_success: bool) -> bool {
+    async fn posts(&self, sends: &[Box<FollowUp>]) -> Result<Option<Vec<(Slot, String)>>, Error> {
+        let mut posts = Vec::with_capacity(sends.len());
+        for send in sends {
+            match self.app.post(&send.message, &send.queue).await? {
+                Some(post) => posts.push(post),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(posts))
+    }
+
+    /// The chord is over; `None` when a stop came first.
+    async fn end(&self, chord: &Chord<'_>, claim: &Claim, is_success: bool) -> Option<Completed> {
         let backend = self.app.backend();
         let end = || async {
             match is_success {
-                true => backend.chord_done(group, claim).await,
-                false => backend.chord_failed(group, claim).await.map(|()| true),
+                true => backend.chord_done(chord.group, claim).await,
+                false => backend
+                    .chord_failed(chord.group, claim)
+                    .await
+                    .map(|()| true),
             }
         };
-        let ended = self.insisting(group, end).await;
-        if ended == Some(false) {
+        if !self.insisting(chord.group, end).await? {
             log::warn!(
                 "Chord callback claim for '{}' was lost before cleanup; chord data was left for expiry",
-                shown(group)
+                shown(chord.group)
             );
         }
         failpoint("after_cleanup");
-        ended.is_some()
+        Some(Completed::Over)
     }
 
     /// Asks the backend until it answers; `None` when a stop came first.

@@ -370,6 +370,18 @@ impl Executor {
     }
 
     async fn act(&self, actions: Vec<Action>, is_again: bool) -> bool {
+        match self.start_chords(actions, is_again).await {
+            Some(sends) => self.send_all(sends).await,
+            None => false,
+        }
+    }
+
+    /// Begins the chords, and returns what is to be sent; `None` when a stop came first.
+    pub(super) async fn start_chords(
+        &self,
+        actions: Vec<Action>,
+        is_again: bool,
+    ) -> Option<Vec<Box<FollowUp>>> {
         let mut sends = Vec::new();
         let mut actions = actions.into_iter();
         while let Some(action) = actions.next() {
@@ -385,20 +397,18 @@ impl Executor {
                         let backend = self.app.backend();
                         backend.chord_start(&group, size, document.as_ref(), is_again)
                     };
-                    match self.insisting(&group, start).await {
-                        None => return false,
-                        // It has run, and its body was sent: it must not begin again.
-                        Some(Start::Over) => actions.by_ref().take(header).for_each(drop),
-                        Some(_) => {}
+                    // It has run, and its body was sent: it must not begin again.
+                    if self.insisting(&group, start).await? == Start::Over {
+                        actions.by_ref().take(header).for_each(drop);
                     }
                 }
             }
         }
-        self.send_all(sends).await
+        Some(sends)
     }
 
     /// Sends until the broker has everything; `false` when a stop came first.
-    async fn send_all(&self, follow_ups: Vec<Box<FollowUp>>) -> bool {
+    pub(super) async fn send_all(&self, follow_ups: Vec<Box<FollowUp>>) -> bool {
         let sends = follow_ups.into_iter().map(|next| self.send(*next));
         let mut sends = stream::iter(sends).buffered(SENDS_IN_FLIGHT);
         while let Some(is_sent) = sends.next().await {

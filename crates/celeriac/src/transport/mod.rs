@@ -158,6 +158,17 @@ pub struct ServerFacts {
     pub eviction_policy: Option<String>,
 }
 
+/// A list on a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slot {
+    /// Which server, and as which user.
+    pub server: u64,
+    /// The number of the database.
+    pub database: i64,
+    /// The key.
+    pub list: String,
+}
+
 /// A broker, as the engine uses it.
 #[async_trait]
 pub trait Transport: Send + Sync + std::fmt::Debug {
@@ -192,6 +203,15 @@ pub trait Transport: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// The broker is away or refuses the write; the message may or may not have arrived.
     async fn publish(&self, queue: &str, priority: i64, envelope: &str) -> Result<(), Error>;
+
+    /// Where [`Self::publish`] would put a message, for whoever can do that in one step with something else. `None`: only
+    /// the transport can.
+    ///
+    /// # Errors
+    /// The broker is away or refuses a write.
+    async fn slot(&self, _queue: &str, _priority: i64) -> Result<Option<Slot>, Error> {
+        Ok(None)
+    }
 
     /// Takes up to `max` messages (at most 256) in one step on the server: each is in its queue or claimed by us,
     /// at every instant (promise M1). Claims whose reply was lost are returned by the next call.

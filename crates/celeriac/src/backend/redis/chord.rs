@@ -22,7 +22,7 @@ use super::super::chord::{
     write_part,
 };
 use super::RedisBackend;
-use crate::transport::Error;
+use crate::transport::{Error, Slot};
 
 static START: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/chord_start.lua")));
@@ -32,6 +32,8 @@ static EXTEND: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/chord_extend.lua")));
 static DONE: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/chord_done.lua")));
+static SEND: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/chord_send.lua")));
 static FAILED: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/chord_failed.lua")));
 static GROW: LazyLock<Script> =
@@ -41,6 +43,12 @@ static SAVE_GROUP: LazyLock<Script> =
 
 /// The place of a part that has none: behind all others.
 const NO_PLACE: &str = "+inf";
+
+/// Messages that go in one step: a script holds up all other clients of the server.
+const POSTS_MAX: usize = 1000;
+
+/// Bytes of them.
+const POSTED_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Parts that are read at once: at first, and at most.
 const READ_AT_ONCE: [usize; 2] = [100, 1000];
@@ -118,6 +126,28 @@ impl Chords for RedisBackend {
         let mut call = self.call(&DONE, group, &keys);
         call.arg(&claim.token).arg(self.rules.done_secs);
         self.connection.ask(&call).await
+    }
+
+    async fn chord_send(
+        &self,
+        group: &str,
+        claim: &Claim,
+        posts: &[(Slot, String)],
+    ) -> Result<Option<bool>, Error> {
+        let is_ours = |slot: &Slot| Some(slot.server) == self.server;
+        let size: usize = posts.iter().map(|(_, envelope)| envelope.len()).sum();
+        let is_small = posts.len() <= POSTS_MAX && size <= POSTED_BYTES_MAX;
+        if !is_small || !posts.iter().all(|(slot, _)| is_ours(slot)) {
+            return Ok(None);
+        }
+        let keys = [".c", ".j", ".t", ".s", ".d", ".celeriac-added"];
+        let mut call = self.call(&SEND, group, &keys);
+        call.arg(&claim.token).arg(self.rules.done_secs);
+        call.arg(self.database);
+        for (slot, envelope) in posts {
+            call.arg(slot.database).arg(&slot.list).arg(envelope);
+        }
+        self.connection.ask(&call).await.map(Some)
     }
 
     async fn chord_failed(&self, group: &str, claim: &Claim) -> Result<(), Error> {

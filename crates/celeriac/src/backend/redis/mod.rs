@@ -48,6 +48,9 @@ pub(crate) struct RedisBackend {
     rules: Rules,
     stores: Stores,
     subscription: Arc<Subscription>,
+    /// See [`Address::server`].
+    server: Option<u64>,
+    database: i64,
 }
 
 impl RedisBackend {
@@ -64,6 +67,8 @@ impl RedisBackend {
             url: address.masked.clone(),
             connection: Connection::new(address.clone()),
             stores: Stores::new(),
+            server: address.server(),
+            database: address.database(),
             subscription: Arc::new(Subscription::new(
                 address,
                 key_prefix.clone(),

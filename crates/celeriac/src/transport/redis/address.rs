@@ -11,6 +11,8 @@
 //! `celery/backends/redis.py::RedisBackend._params_from_url` @ 5.7.0. Deliberate difference: TLS is
 //! verified where the URL does not say otherwise (Celery's backend asks that it says).
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
 use url::Url;
 
@@ -30,6 +32,8 @@ pub(crate) struct Address {
     pub(crate) masked: String,
     place: Place,
     login: RedisConnectionInfo,
+    /// See [`Address::server`].
+    server: Option<u64>,
 }
 
 #[derive(Debug, Clone)]
@@ -100,11 +104,20 @@ impl Address {
         if let Some(password) = &first.password {
             login = login.set_password(password);
         }
+        let server = matches!(place, Place::Server(_)).then(|| {
+            let mut hasher = DefaultHasher::new();
+            let host = first.host.replace("localhost", "127.0.0.1");
+            let socket = (first.scheme == "unix").then_some(&first.path);
+            (&first.scheme, host, first.port.unwrap_or(PORT), socket).hash(&mut hasher);
+            (&first.user, &first.password).hash(&mut hasher);
+            hasher.finish()
+        });
         Ok(Self {
             whose,
             masked: mask_url(url),
             place,
             login,
+            server,
         })
     }
 
@@ -130,6 +143,12 @@ impl Address {
             sentinels.watch(master, login);
         }
         Ok(self)
+    }
+
+    /// The same for all that log in to one server as one user, whichever database they name; `None`: which server it is
+    /// changes.
+    pub(crate) fn server(&self) -> Option<u64> {
+        self.server
     }
 
     /// The number of the database.

@@ -42,7 +42,7 @@ pub(crate) use address::Address;
 pub(crate) use connection::{Connection, sort};
 
 use super::{
-    Beats, DeadLetter, Delivery, Error, Fanout, QueueEnd, ServerFacts, Transport, Unsettled,
+    Beats, DeadLetter, Delivery, Error, Fanout, QueueEnd, ServerFacts, Slot, Transport, Unsettled,
 };
 use crate::app::settings::BrokerTransportOptions;
 use crate::clock;
@@ -157,6 +157,20 @@ impl Transport for RedisTransport {
         let mut push = redis::cmd("LPUSH");
         push.arg(self.keys.list(queue, priority)).arg(envelope);
         self.commands.ask(&push).await
+    }
+
+    async fn slot(&self, queue: &str, priority: i64) -> Result<Option<Slot>, Error> {
+        let Some(server) = self.address.server() else {
+            return Ok(None);
+        };
+        if !self.is_declared(queue) {
+            self.declare(queue).await?;
+        }
+        Ok(Some(Slot {
+            server,
+            database: self.address.database(),
+            list: self.keys.list(queue, priority),
+        }))
     }
 
     async fn take(&self, queues: &[String], max: usize) -> Result<Vec<Delivery>, Error> {
