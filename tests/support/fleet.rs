@@ -45,6 +45,11 @@ impl Fleet {
         }
     }
 
+    /// The client.
+    pub fn app(&self) -> &App {
+        &self.app
+    }
+
     /// Starts one of our workers.
     pub fn start(&self, name: &str) -> Process {
         self.launch(name, &mut self.command(name))

@@ -10,6 +10,7 @@ mod addresses;
 /// Messages that nobody can run, and what a person does with them.
 mod bad_messages;
 /// What is typed or set wrongly, and services that are away: what the person reads.
+mod canvas_crashes;
 mod command_errors;
 /// Remote control.
 mod control;

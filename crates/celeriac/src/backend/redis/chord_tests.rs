@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::super::chord::{Chords, Claim, Counted, Part, PartResult, Parts, Start};
 use super::*;
+use crate::transport::Slot;
 
 struct World {
     backend: RedisBackend,
@@ -497,4 +498,39 @@ async fn a_part_of_the_next_run_counts_though_the_chord_is_still_over() {
     assert_eq!(kept, 300);
     world.start(2, None).await;
     assert!(matches!(count("b", 1, false).await, Counted::Claimed(_)));
+}
+
+#[tokio::test]
+async fn the_body_is_sent_and_the_chord_ends_in_one_step_where_one_server_has_both() {
+    let world = World::new(|_| ());
+    world.start(1, None).await;
+    let claim = world.claim("a", 0, json!(0)).await;
+    let list = format!("{}celery-taskset-meta-list", world.prefix);
+    let post = |server: u64| {
+        let slot = Slot {
+            server,
+            database: world.backend.database,
+            list: list.clone(),
+        };
+        [(slot, "body".to_owned())]
+    };
+    let server = world.backend.server.unwrap();
+    let elsewhere = post(server.wrapping_add(1));
+    let sent = world.backend.chord_send("g", &claim, &elsewhere).await;
+    assert_eq!(sent.unwrap(), None);
+    assert_eq!(world.run::<usize>("LLEN", "list", &[]).await, 0);
+    // The second time the first answer was lost.
+    for _ in 0..2 {
+        let sent = world.backend.chord_send("g", &claim, &post(server)).await;
+        assert_eq!(sent.unwrap(), Some(true));
+    }
+    assert_eq!(world.run::<usize>("LLEN", "list", &[]).await, 1);
+    assert_eq!(world.count("a", 0, json!(0)).await, Counted::Over);
+
+    world.start(1, None).await;
+    let claim = world.claim("a", 0, json!(0)).await;
+    let () = world.run("SET", "g.c", &["another"]).await;
+    let sent = world.backend.chord_send("g", &claim, &post(server)).await;
+    assert_eq!(sent.unwrap(), Some(false), "another has the claim");
+    assert_eq!(world.run::<usize>("LLEN", "list", &[]).await, 1);
 }
