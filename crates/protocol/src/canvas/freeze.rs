@@ -188,18 +188,9 @@ impl Planner<'_> {
             parent_id,
             ..Belongs::default()
         };
-        let mut group = Group {
-            head: chord
-                .header_group
-                .take()
-                .unwrap_or_else(|| Group::new(Vec::new()).head),
-            tasks: std::mem::take(&mut chord.header),
-        };
-        let header_result = self.freeze_group(&mut group, header);
+        let header_result = chord.with_header(|group| self.freeze_group(group, header));
         let id = self.results.id(header_result).to_owned();
         chord.head.options.insert("task_id".to_owned(), id.into());
-        chord.header = group.tasks;
-        chord.header_group = Some(group.head);
         if let Some(result) = body_result {
             let first = self.results.origin(result);
             self.results.set_parent(first, Some(header_result));

@@ -12,14 +12,14 @@ impl Canvas {
     /// Adds what is sent with the result after a success: of a group its first task calls it, of a chord the body.
     #[must_use]
     pub fn link(mut self, callback: Self) -> Self {
-        self.link_value(callback.to_value());
+        self.link_value(callback.into_value());
         self
     }
 
     /// Adds what is sent after a failure: each task of a group calls it, of a chord the body.
     #[must_use]
     pub fn link_error(mut self, errback: Self) -> Self {
-        self.link_error_value(&errback.to_value(), false);
+        self.link_error_value(&errback.into_value(), false);
         self
     }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::freeze::Belongs;
 use super::link::extend;
 use super::results::{Place, Results};
-use super::tree::{Canvas, Chain, Chord, Group, list, merged_options, values};
+use super::tree::{Canvas, Chain, Chord, Group, into_values, list, merged_options};
 use crate::{DecodeError, Map};
 
 /// The options of a chain that it uses itself; its first task gets all others.
@@ -21,6 +21,8 @@ pub(super) const CHAIN_OPTIONS: [&str; 8] = [
     "root_id",
     "task_id",
 ];
+
+const DELAYS: [&str; 2] = ["countdown", "eta"];
 
 /// What is done for a canvas, in this order.
 #[derive(Debug, Default)]
@@ -237,9 +239,9 @@ impl<'a> Planner<'a> {
             return Ok(None);
         };
         let is_alone = steps.is_empty();
-        let rest: Vec<Canvas> = steps.into_iter().map(|step| step.canvas).collect();
+        let rest = steps.into_iter().map(|step| step.canvas).collect();
         let mut chain = list(options.shift_remove("chain"));
-        chain.extend(list(Some(values(&rest))));
+        chain.extend(list(Some(into_values(rest))));
         options.insert("chain".to_owned(), Value::Array(chain));
         let sent = self.send(&first.canvas, &[], &Map::new(), options)?;
         Ok(if is_alone { sent } else { result })
@@ -354,14 +356,7 @@ impl<'a> Planner<'a> {
         header_kwargs.extend(kwargs.clone());
         let task_id = given.shift_remove("task_id").and_then(text);
         let own = &chord.head.options;
-        let mut delays = Map::new();
-        for key in ["countdown", "eta"] {
-            let delay = given.shift_remove(key).filter(|delay| !delay.is_null());
-            let delay = delay.or_else(|| own.get(key).cloned());
-            if let Some(delay) = delay.filter(|delay| !delay.is_null()) {
-                delays.insert(key.to_owned(), delay);
-            }
-        }
+        let delays = take_delays(&mut given, own);
         let mut for_body = given.clone();
         for key in ["link", "link_error", "parent_id"] {
             for_body.shift_remove(key);
@@ -373,9 +368,9 @@ impl<'a> Planner<'a> {
 
         let root_id = body.options().get("root_id").cloned().and_then(text);
         let mut options = with(own, given);
-        for key in ["countdown", "eta"] {
-            options.shift_remove(key);
-        }
+        DELAYS
+            .iter()
+            .for_each(|key| drop(options.shift_remove(*key)));
         let own_id = options.shift_remove("task_id").and_then(text);
         body.take_callbacks(&mut options);
         for (key, value) in &options {
@@ -405,7 +400,7 @@ impl<'a> Planner<'a> {
             .options
             .insert("task_id".to_owned(), task_id.clone());
         let belongs = Belongs {
-            group_id: Some(group_id.clone()),
+            group_id: Some(group_id),
             chord: body.to_link(),
             root_id,
             ..Belongs::default()
@@ -430,6 +425,19 @@ impl<'a> Planner<'a> {
         let is_complex = members.any(|member| self.results.is_group(*member));
         is_complex.then(|| self.results.tuple(header))
     }
+}
+
+/// When the header runs; the body is not delayed.
+fn take_delays(given: &mut Map, own: &Map) -> Map {
+    let mut delays = Map::new();
+    for key in DELAYS {
+        let delay = given.shift_remove(key).filter(|delay| !delay.is_null());
+        let delay = delay.or_else(|| own.get(key).cloned());
+        if let Some(delay) = delay.filter(|delay| !delay.is_null()) {
+            delays.insert(key.to_owned(), delay);
+        }
+    }
+    delays
 }
 
 /// Options where those given win, whatever they are.

@@ -54,7 +54,7 @@ pub struct Chord {
     pub(super) head: Signature,
     pub(super) header: Vec<Canvas>,
     /// Once it is frozen the header is a group, with an id of its own.
-    pub(super) header_group: Option<Signature>,
+    pub(super) header_group: Option<Box<Signature>>,
     pub(super) body: Option<Box<Canvas>>,
 }
 
@@ -70,12 +70,42 @@ impl Chain {
         let head = head("celery.chain", "chain", &["tasks"]);
         Self { head, tasks }
     }
+
+    /// Its tasks.
+    pub fn tasks(&self) -> &[Canvas] {
+        &self.tasks
+    }
+
+    /// Options of `apply_async`.
+    pub fn options(&self) -> &Map {
+        &self.head.options
+    }
+
+    /// See [`Chain::options`].
+    pub fn options_mut(&mut self) -> &mut Map {
+        &mut self.head.options
+    }
 }
 
 impl Group {
     pub(super) fn new(tasks: Vec<Canvas>) -> Self {
         let head = head("celery.group", "group", &["tasks"]);
         Self { head, tasks }
+    }
+
+    /// Its tasks.
+    pub fn tasks(&self) -> &[Canvas] {
+        &self.tasks
+    }
+
+    /// Options of `apply_async`.
+    pub fn options(&self) -> &Map {
+        &self.head.options
+    }
+
+    /// See [`Group::options`].
+    pub fn options_mut(&mut self) -> &mut Map {
+        &mut self.head.options
     }
 }
 
@@ -89,6 +119,38 @@ impl Chord {
             header_group: None,
             body: body.map(Box::new),
         }
+    }
+
+    /// Those of the header.
+    pub fn header(&self) -> &[Canvas] {
+        &self.header
+    }
+
+    /// What gets their results; Celery can be given a chord that has none yet.
+    pub fn body(&self) -> Option<&Canvas> {
+        self.body.as_deref()
+    }
+
+    /// Options of `apply_async`.
+    pub fn options(&self) -> &Map {
+        &self.head.options
+    }
+
+    /// See [`Chord::options`].
+    pub fn options_mut(&mut self) -> &mut Map {
+        &mut self.head.options
+    }
+
+    /// Makes a group of the header, which it stays.
+    pub fn with_header<T>(&mut self, on: impl FnOnce(&mut Group) -> T) -> T {
+        let mut header = Group::new(std::mem::take(&mut self.header));
+        if let Some(head) = self.header_group.take() {
+            header.head = *head;
+        }
+        let result = on(&mut header);
+        self.header = header.tasks;
+        self.header_group = Some(Box::new(header.head));
+        result
     }
 
     /// Keyword arguments for all of the header.
@@ -185,39 +247,43 @@ impl Canvas {
 
     /// The signature as it is written.
     pub fn to_signature(&self) -> Signature {
-        let mut signature = self.head().clone();
-        let mut put = |part: &str, value: Value| {
-            signature.kwargs.insert(part.to_owned(), value);
-        };
-        match self {
-            Self::Task(_) => {}
-            Self::Chain(Chain { tasks, .. }) | Self::Group(Group { tasks, .. }) => {
-                put("tasks", values(tasks));
+        self.clone().into_signature()
+    }
+
+    /// As [`Canvas::to_signature`], of one that is not needed any more.
+    pub fn into_signature(self) -> Signature {
+        let (mut head, parts) = match self {
+            Self::Task(head) => return head,
+            Self::Chain(Chain { head, tasks }) | Self::Group(Group { head, tasks }) => {
+                (head, vec![("tasks", into_values(tasks))])
             }
             Self::Chord(chord) => {
-                put(
-                    "header",
-                    match &chord.header_group {
-                        None => values(&chord.header),
-                        Some(group) => {
-                            let mut group = group.clone();
-                            group
-                                .kwargs
-                                .insert("tasks".to_owned(), values(&chord.header));
-                            group.to_value()
-                        }
-                    },
-                );
-                let body = chord.body.as_deref();
-                put("body", body.map_or(Value::Null, Self::to_value));
+                let header = into_values(chord.header);
+                let header = match chord.header_group {
+                    None => header,
+                    Some(mut group) => {
+                        group.kwargs.insert("tasks".to_owned(), header);
+                        group.into_value()
+                    }
+                };
+                let body = chord.body.map_or(Value::Null, |body| body.into_value());
+                (chord.head, vec![("header", header), ("body", body)])
             }
+        };
+        for (part, value) in parts {
+            head.kwargs.insert(part.to_owned(), value);
         }
-        signature
+        head
     }
 
     /// As [`Canvas::to_signature`], its JSON.
     pub fn to_value(&self) -> Value {
-        self.to_signature().to_value()
+        self.clone().into_value()
+    }
+
+    /// As [`Canvas::into_signature`], its JSON.
+    pub fn into_value(self) -> Value {
+        self.into_signature().into_value()
     }
 
     /// All but the parts of it.
@@ -347,8 +413,8 @@ pub(super) fn list(value: Option<Value>) -> Vec<Value> {
     }
 }
 
-pub(super) fn values(tasks: &[Canvas]) -> Value {
-    tasks.iter().map(Canvas::to_value).collect()
+pub(super) fn into_values(tasks: Vec<Canvas>) -> Value {
+    tasks.into_iter().map(Canvas::into_value).collect()
 }
 
 /// Takes a part out and leaves its place.
