@@ -5,7 +5,10 @@
 
 use std::collections::HashMap;
 
-use celeriac_protocol::canvas::{Belongs, Canvas, CanvasError, Plan, Planner, Replaced, Step};
+use celeriac_protocol::canvas::{
+    Belongs, Canvas, CanvasError, Chain, Chord, Group, Plan, Planner, Replaced, StampingVisitor,
+    Step,
+};
 use celeriac_protocol::{Embed, Map, Signature};
 use serde_json::{Value, json};
 
@@ -131,6 +134,121 @@ fn tasks_are_replaced_as_celery_replaces_them() {
             (name(case), normal(&ours), normal(&recorded))
         }),
     );
+}
+
+#[test]
+fn canvases_are_stamped_as_celery_stamps_them() {
+    let cases = fixture::<Value>("canvas/stamp");
+    // Celery fails where an object is to be merged with an older stamp that is none.
+    let cases = cases.iter().filter(|case| case["raises"].is_null());
+    check_all(
+        "stamp",
+        cases.map(|case| {
+            let mut canvas = canvas(&case["signature"]);
+            let mut answers = Answers(&case["visitor"]);
+            let visitor = case["visitor"].is_object();
+            let visitor = visitor.then_some(&mut answers as &mut dyn StampingVisitor);
+            let append = case["append"] == json!(true);
+            canvas
+                .stamp(visitor, append, &map(&case["stamps"]))
+                .unwrap();
+            let ours = stamps(&canvas.to_value());
+            let recorded = stamps(&unshared(&case["stamped"]));
+            (name(case), normal(&ours), normal(&recorded))
+        }),
+    );
+}
+
+/// Answers as it is told, by the name of the hook.
+struct Answers<'a>(&'a Value);
+
+impl StampingVisitor for Answers<'_> {
+    fn on_signature(&mut self, _: &mut Signature, _: &Map) -> Map {
+        map(&self.0["on_signature"])
+    }
+
+    fn on_group_start(&mut self, _: &mut Group, _: &Map) -> Map {
+        map(&self.0["on_group_start"])
+    }
+
+    fn on_chain_start(&mut self, _: &mut Chain, _: &Map) -> Map {
+        map(&self.0["on_chain_start"])
+    }
+
+    /// As it is by default; with an answer more.
+    fn on_chord_header_start(&mut self, chord: &mut Chord, headers: &Map) -> Map {
+        let mut all = chord.with_header(|header| self.on_group_start(header, headers));
+        all.extend(map(&self.0["on_chord_header_start"]));
+        all
+    }
+
+    fn on_chord_body(&mut self, _: &mut Chord, _: &Map) -> Map {
+        map(&self.0["on_chord_body"])
+    }
+
+    fn on_callback(&mut self, _: &mut Canvas, _: &Map) -> Map {
+        map(&self.0["on_callback"])
+    }
+
+    fn on_errback(&mut self, _: &mut Canvas, _: &Map) -> Map {
+        map(&self.0["on_errback"])
+    }
+}
+
+/// Without what means nothing: the order of the stamps' names, and whether a header is a group or the list of its tasks.
+fn stamps(value: &Value) -> Value {
+    match value {
+        Value::Array(list) => list.iter().map(stamps).collect(),
+        Value::Object(map) => {
+            let pairs = map.iter().map(|(key, value)| {
+                let value = match (key.as_str(), value) {
+                    ("stamped_headers", Value::Array(names)) => {
+                        let mut names = names.clone();
+                        names.sort_by_key(Value::to_string);
+                        Value::Array(names)
+                    }
+                    ("header", group) if group["options"] == json!({}) => {
+                        stamps(&group["kwargs"]["tasks"])
+                    }
+                    (_, value) => stamps(value),
+                };
+                (key.clone(), value)
+            });
+            pairs.collect::<Map>().into()
+        }
+        other => other.clone(),
+    }
+}
+
+/// Celery extends the lists that it is given, so whatever is stamped later gets what was meant for others: values once
+/// more, and names that have no value there.
+fn unshared(value: &Value) -> Value {
+    let Value::Object(map) = value else {
+        return match value {
+            Value::Array(list) => list.iter().map(unshared).collect(),
+            other => other.clone(),
+        };
+    };
+    let mut map: Map = map
+        .iter()
+        .map(|(key, value)| (key.clone(), unshared(value)))
+        .collect();
+    if let Some(Value::Array(mut names)) = map.get("stamped_headers").cloned() {
+        names.retain(|name| map.contains_key(name.as_str().unwrap()));
+        // Those that are given as lists.
+        for name in ["foo", "list"] {
+            if let Some(Value::Array(values)) = map.get_mut(name) {
+                let all = std::mem::take(values);
+                for value in all {
+                    if !values.contains(&value) {
+                        values.push(value);
+                    }
+                }
+            }
+        }
+        map.insert("stamped_headers".to_owned(), Value::Array(names));
+    }
+    Value::Object(map)
 }
 
 /// Sends in their order; then what is written down.
