@@ -37,7 +37,7 @@ impl Canvas {
     fn task_then(self, next: Self) -> Self {
         let mut tasks = vec![self];
         match next {
-            Self::Chain(chain) => tasks.extend(chain.unchained()),
+            Self::Chain(chain) => tasks.extend(chain.unchain_tasks()),
             next => tasks.push(next.unrolled_once()),
         }
         Self::Chain(Chain::new(tasks))
@@ -55,7 +55,7 @@ impl Canvas {
 
 impl Chain {
     /// Its tasks by themselves: they have its callbacks now.
-    pub(super) fn unchained(mut self) -> Vec<Canvas> {
+    pub fn unchain_tasks(mut self) -> Vec<Canvas> {
         if let Some(last) = self.tasks.last_mut() {
             for callback in list(self.head.options.shift_remove("link")) {
                 last.link_value(callback);
@@ -75,11 +75,11 @@ impl Chain {
         }
         match next.unrolled_once() {
             Canvas::Chain(chain) => {
-                let tasks = chain.unchained().into_iter();
+                let tasks = chain.unchain_tasks().into_iter();
                 tasks.fold(Canvas::Chain(self), Canvas::then)
             }
             next @ Canvas::Group(_) => {
-                let mut tasks = self.unchained();
+                let mut tasks = self.unchain_tasks();
                 match tasks.last_mut() {
                     None => return next,
                     Some(Canvas::Chord(chord)) => chord.extend_body(next),
@@ -109,7 +109,7 @@ impl Chain {
             }
             last => {
                 self.tasks.extend(last);
-                let mut tasks = self.unchained();
+                let mut tasks = self.unchain_tasks();
                 tasks.push(next);
                 Canvas::Chain(Self::new(tasks))
             }
@@ -147,10 +147,10 @@ impl Chord {
             match self.body.take().map(|body| *body) {
                 Some(Canvas::Chain(chain)) if chain.is_led_by_task() => {
                     let options = chain.options_of_the_first();
-                    let mut tasks = chain.unchained();
+                    let mut tasks = chain.unchain_tasks();
                     rest.splice(..0, tasks.drain(1..));
                     let first = tasks.pop().unwrap_or_default();
-                    let first = first.cloned(&[], &Map::new(), &options);
+                    let first = first.clone_with(&[], &Map::new(), &options);
                     self.body = Some(Box::new(first));
                     self.header_group = None;
                 }

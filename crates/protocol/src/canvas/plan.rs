@@ -362,7 +362,7 @@ impl<'a> Planner<'a> {
             for_body.shift_remove(key);
         }
         let body = chord.body.as_deref().ok_or(CanvasError::NoBody)?;
-        let mut body = body.cloned(&[], &Map::new(), &for_body);
+        let mut body = body.clone_with(&[], &Map::new(), &for_body);
         let group_id = own.get("task_id").cloned().and_then(text);
         let group_id = group_id.unwrap_or_else(|| (self.ids)());
 

@@ -35,7 +35,7 @@ impl Planner<'_> {
         tasks.into_iter().for_each(|task| flatten(task, &mut flat));
         keep_one_if_all_are_empty(&mut flat, Canvas::is_empty_group);
         if let Some(first) = flat.first_mut() {
-            *first = first.cloned(args, kwargs, &Map::new());
+            *first = first.clone_with(args, kwargs, &Map::new());
         }
         let mut steps = self.link_up(flat, last, root_id, errbacks);
         for step in &mut steps {

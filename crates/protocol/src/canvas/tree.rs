@@ -179,6 +179,19 @@ impl Canvas {
         Self::each("celery.starmap", task, it)
     }
 
+    /// Sends a group of [`Canvas::starmap`], each with `n` of a list, the last one with what is left: `task.chunks(it, n)`.
+    pub fn chunks(task: Value, it: Vec<Value>, n: usize) -> Self {
+        let mut chunks = Self::each("celery.chunks", task, it);
+        chunks.head_mut().kwargs.insert("n".to_owned(), n.into());
+        chunks
+    }
+
+    /// The group that [`Canvas::chunks`] sends: `task.chunks(it, n).group()`. An `n` of 0 is taken as 1.
+    pub fn chunks_group(task: &Value, it: &[Value], n: usize) -> Self {
+        let parts = it.chunks(n.max(1)).map(<[Value]>::to_vec);
+        Self::group(parts.map(|part| Self::starmap(task.clone(), part)))
+    }
+
     fn each(name: &str, task: Value, it: Vec<Value>) -> Self {
         let kwargs = [("task", task), ("it", Value::Array(it))];
         let kwargs = kwargs.map(|(key, value)| (key.to_owned(), value));
@@ -333,8 +346,10 @@ impl Canvas {
         }
     }
 
-    /// A copy for another use, with further arguments and options: those given come first, or win.
-    pub(super) fn cloned(&self, args: &[Value], kwargs: &Map, options: &Map) -> Self {
+    /// A copy for another use, with further arguments and options: those given come first, or win. What is immutable takes
+    /// no arguments, a chain and a group neither; and a group that it belongs to stays, as do its stamps.
+    /// `clone(args, kwargs, **options)` in Celery.
+    pub fn clone_with(&self, args: &[Value], kwargs: &Map, options: &Map) -> Self {
         let mut copy = match self {
             Self::Task(signature) => {
                 let mut copy = signature.clone();
@@ -352,6 +367,7 @@ impl Canvas {
                 let mut copy = chord.clone();
                 copy.header_group = None;
                 copy.head.args = chord.head.merged_args(args);
+                copy.head.kwargs = chord.head.merged_kwargs(kwargs);
                 copy.body = chord.body.as_deref().map(|body| Box::new(body.copied()));
                 Self::Chord(copy)
             }
@@ -362,9 +378,9 @@ impl Canvas {
         copy
     }
 
-    /// See [`Canvas::cloned`].
+    /// See [`Canvas::clone_with`].
     pub(super) fn copied(&self) -> Self {
-        self.cloned(&[], &Map::new(), &Map::new())
+        self.clone_with(&[], &Map::new(), &Map::new())
     }
 
     /// How many parts of a chord it reports when it is in a header.

@@ -159,6 +159,64 @@ fn canvases_are_stamped_as_celery_stamps_them() {
     );
 }
 
+#[test]
+fn canvases_are_changed_as_celery_changes_them() {
+    let cases = fixture::<Value>("canvas/link");
+    // Celery fails to link to an empty group, and to a chord without a body: here nothing is done.
+    let cases = cases.iter().filter(|case| case["raises"].is_null());
+    check_all(
+        "link",
+        cases.map(|case| {
+            let before = canvas(&case["signature"]);
+            let (args, kwargs) = (&case["args"], map(&case["kwargs"]));
+            let on_headers = &case["conf"]["task_allow_error_cb_on_chord_header"];
+            let (ours, is_new) = match case["method"].as_str().unwrap() {
+                "link" => (before.link(canvas(&args[0])), false),
+                "link_error" if *on_headers == json!(true) => {
+                    (before.link_error_on_headers(canvas(&args[0])), false)
+                }
+                "link_error" => (before.link_error(canvas(&args[0])), false),
+                "set" => (before.set(kwargs), false),
+                "set_immutable" => {
+                    let mut canvas = before;
+                    canvas.set_immutable(args[0] == json!(true));
+                    (canvas, false)
+                }
+                "clone" => {
+                    let given = args[0].as_array().cloned().unwrap_or_default();
+                    let changed = before.clone_with(&given, &map(&args[1]), &kwargs);
+                    (changed, true)
+                }
+                "group" => {
+                    let given = before.to_signature().kwargs;
+                    let it = given["it"].as_array().unwrap();
+                    let n = given["n"].as_u64().unwrap().try_into().unwrap();
+                    let chunks = Canvas::chunks(given["task"].clone(), it.clone(), n);
+                    assert_eq!(normal(&chunks.to_value()), normal(&case["signature"]));
+                    (Canvas::chunks_group(&given["task"], it, n), true)
+                }
+                "unchain_tasks" => {
+                    let Canvas::Chain(chain) = before else {
+                        panic!("{} is no chain", name(case))
+                    };
+                    let tasks: Vec<Value> = chain
+                        .unchain_tasks()
+                        .into_iter()
+                        .map(Canvas::into_value)
+                        .collect();
+                    return (name(case), normal(&json!(tasks)), normal(&case["returned"]));
+                }
+                other => panic!("{other} is not known"),
+            };
+            compared(
+                case,
+                &ours.to_value(),
+                if is_new { "returned" } else { "after" },
+            )
+        }),
+    );
+}
+
 /// Answers as it is told, by the name of the hook.
 struct Answers<'a>(&'a Value);
 
