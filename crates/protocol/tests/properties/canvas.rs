@@ -70,19 +70,25 @@ fn any_options() -> impl Strategy<Value = Map> {
 
 /// Canvases in canvases, without ids; chords may have no body, and anything may be empty.
 fn any_canvas() -> impl Strategy<Value = Value> {
+    any_canvas_and(false)
+}
+
+/// As [`any_canvas`]; each chord has a body, or nearly each.
+fn any_canvas_and(has_bodies: bool) -> impl Strategy<Value = Value> {
     let task = (vec(0..9_u8, 0..2), any_options(), any::<bool>());
     let task = task.prop_map(|(args, options, is_immutable)| {
         let mut task = signature(None, json!(args), json!({}), options);
         task["immutable"] = json!(is_immutable);
         task
     });
-    task.prop_recursive(4, 16, 4, |inner| {
-        let many = vec(inner.clone(), 0..4);
+    task.prop_recursive(4, 24, 3, move |inner| {
+        let many = vec(inner.clone(), 0..3);
         let several = (select(vec!["chain", "group"]), many.clone(), any_options());
         let several = several.prop_map(|(kind, tasks, options)| {
             signature(Some(kind), json!([]), json!({"tasks": tasks}), options)
         });
-        let body = option::weighted(0.9, inner);
+        let body = (inner, 0..9_u8);
+        let body = body.prop_map(move |(body, chance)| (has_bodies || chance > 0).then_some(body));
         let chord = (many, body, any_options(), any::<bool>());
         let chord = chord.prop_map(|(header, body, options, is_group)| {
             let header = match is_group {
@@ -168,8 +174,15 @@ proptest! {
     }
 
     #[test]
-    fn what_is_planned_fits_together(canvas in any_canvas()) {
-        let canvas = Canvas::from_value(canvas).unwrap();
+    fn what_is_planned_fits_together(
+        parts in vec(any_canvas_and(true), 1..4),
+        body in option::of(any_canvas_and(true)),
+    ) {
+        let parts = parts.into_iter().map(|part| Canvas::from_value(part).unwrap());
+        let canvas = match body {
+            Some(body) => Canvas::chord(parts, Canvas::from_value(body).unwrap()),
+            None => Canvas::chain(parts),
+        };
         let Ok(plan) = applied(&canvas) else {
             return Ok(());
         };
