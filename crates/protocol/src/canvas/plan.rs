@@ -191,7 +191,7 @@ impl<'a> Planner<'a> {
     ) -> Option<Place> {
         let signature = canvas.head();
         options.retain(|_, value| !value.is_null());
-        let mut options = signature.merged_options(&options);
+        let mut options = signature.merged_options(options);
         let is_child = options.shift_remove("add_to_parent");
         let id = self.id_of(&mut options, None);
         let result = self.results.task(id);
@@ -267,7 +267,7 @@ impl<'a> Planner<'a> {
             let mut group = group.clone();
             return Ok(self.freeze_group(&mut group, Belongs::default()));
         }
-        let mut options = merged_options(&group.head.options, &options, &[]);
+        let mut options = merged_options(&group.head.options, options, &[]);
         let id = options.shift_remove("task_id").and_then(text);
         let id = id.unwrap_or_else(|| (self.ids)());
         options.insert("group_id".to_owned(), id.clone().into());
@@ -405,7 +405,7 @@ impl<'a> Planner<'a> {
             root_id,
             ..Belongs::default()
         };
-        let mut header_result = self.freeze_group(&mut header, belongs);
+        let mut header_result = self.freeze_header(&mut header, belongs);
         if header.tasks.is_empty() {
             let empty = [json!([])];
             self.send(&body, &empty, &Map::new(), Map::new())?;

@@ -373,7 +373,7 @@ impl Canvas {
             }
         };
         if !options.is_empty() {
-            *copy.options_mut() = self.head().merged_options(options);
+            *copy.options_mut() = self.head().merged_options(options.clone());
         }
         copy
     }
@@ -399,7 +399,7 @@ impl Canvas {
 
 impl Signature {
     /// Options where those given win, but for its own stamps. Counterpart: `Signature._merge`.
-    pub(super) fn merged_options(&self, given: &Map) -> Map {
+    pub(super) fn merged_options(&self, given: Map) -> Map {
         let stamps = self
             .options
             .get("stamped_headers")
@@ -409,12 +409,12 @@ impl Signature {
 }
 
 /// Options where those given win, but for those that are always kept, and for `kept`.
-pub(super) fn merged_options(own: &Map, given: &Map, kept: &[Value]) -> Map {
+pub(super) fn merged_options(own: &Map, given: Map, kept: &[Value]) -> Map {
     let is_kept = |key: &str| OWN_OPTIONS.contains(&key) || kept.iter().any(|kept| kept == key);
     let mut merged = own.clone();
     for (key, value) in given {
-        if !own.contains_key(key) || !is_kept(key) {
-            merged.insert(key.clone(), value.clone());
+        if !own.contains_key(&key) || !is_kept(&key) {
+            merged.insert(key, value);
         }
     }
     merged
