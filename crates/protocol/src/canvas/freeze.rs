@@ -159,7 +159,7 @@ impl Planner<'_> {
                         .for_each(|task| waiting.push_front(task));
                     continue;
                 }
-                task if task.is_empty_chain() => continue,
+                task if task.is_nothing() => continue,
                 task => task.copied(),
             };
             let index = i64::try_from(tasks.len()).ok();

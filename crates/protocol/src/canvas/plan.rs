@@ -328,7 +328,7 @@ impl<'a> Planner<'a> {
         for (index, task) in (0..).zip(&group.tasks) {
             match task {
                 Canvas::Group(inner) => self.members(inner, id, root_id, all),
-                task if task.is_empty_chain() => {}
+                task if task.is_nothing() => {}
                 task => {
                     let mut task = task.copied();
                     let belongs = Belongs {

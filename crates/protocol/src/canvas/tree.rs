@@ -336,6 +336,17 @@ impl Canvas {
         matches!(self, Self::Chain(chain) if chain.tasks.is_empty())
     }
 
+    /// Nothing comes of it, however it is put. Celery leaves out chains without tasks; with a chain of those in its header it
+    /// fails, or waits for ever.
+    pub(super) fn is_nothing(&self) -> bool {
+        match self {
+            Self::Chain(Chain { tasks, .. }) | Self::Group(Group { tasks, .. }) => {
+                tasks.iter().all(Self::is_nothing)
+            }
+            Self::Task(_) | Self::Chord(_) => false,
+        }
+    }
+
     /// A group of one is that one.
     pub(super) fn unrolled(self) -> Self {
         match self {
