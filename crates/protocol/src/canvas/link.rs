@@ -9,7 +9,8 @@ use super::tree::{Canvas, Chord, Group, list};
 use crate::Map;
 
 impl Canvas {
-    /// Adds what is sent with the result after a success: of a group its first task calls it, of a chord the body.
+    /// Adds what is sent with the result after a success: of a group its first task calls it, of a chord the body. An empty
+    /// group, and a chord without a body, have nobody to call it, where Celery raises.
     #[must_use]
     pub fn link(mut self, callback: Self) -> Self {
         self.link_value(callback.into_value());

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::{check_all, fixture};
 
-/// Celery's own errors, of which ours have none.
+/// Whose `reply_to` it is.
 const OID: &str = "OID";
 
 #[test]
