@@ -2,6 +2,8 @@
 //!
 //! Counterpart: `celery/backends/base.py @ 5.7.0` (`_handle_group_chord_error`, `_result_errbacks`).
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 
 use super::Signature;
@@ -33,11 +35,11 @@ impl Planner<'_> {
         let place = self.freeze_group(&mut group, Belongs::default());
         let of_the_group = list(group.head.options.get("link_error").cloned());
         let members = self.results.members(place).unwrap_or_default();
+        // Where two have the same id, the first of them counts.
+        let own: HashMap<_, _> = group.tasks.iter().rev().map(errbacks).collect();
         let tasks = members.iter().map(|member| {
             let id = self.results.id(*member).to_owned();
-            let tasks = group.tasks.iter();
-            let own = tasks.map(errbacks).find(|(of, _)| *of == Some(id.as_str()));
-            let mut all = own.map(|(_, errbacks)| errbacks).unwrap_or_default();
+            let mut all = own.get(&Some(id.as_str())).cloned().unwrap_or_default();
             all.extend(of_the_group.iter().cloned());
             LostTask {
                 id,

@@ -103,6 +103,15 @@ impl Planner<'_> {
     }
 
     pub(super) fn freeze_group(&mut self, group: &mut Group, belongs: Belongs) -> Place {
+        self.freeze_all(group, belongs, true)
+    }
+
+    /// A group that is sent next. Its plain tasks are told then who waits for them: it may be large, and they are many.
+    pub(super) fn freeze_header(&mut self, group: &mut Group, belongs: Belongs) -> Place {
+        self.freeze_all(group, belongs, false)
+    }
+
+    fn freeze_all(&mut self, group: &mut Group, belongs: Belongs, tells_tasks: bool) -> Place {
         let options = &mut group.head.options;
         // The group itself takes no id from those around it.
         let id = self.id_of(options, None);
@@ -127,12 +136,17 @@ impl Planner<'_> {
             parent_id,
             ..belongs
         };
-        let members = self.freeze_members(&mut group.tasks, &belongs);
+        let members = self.freeze_members(&mut group.tasks, &belongs, tells_tasks);
         self.results.group(id, members)
     }
 
     /// Groups in a group are dissolved.
-    fn freeze_members(&mut self, tasks: &mut Vec<Canvas>, belongs: &Belongs) -> Vec<Place> {
+    fn freeze_members(
+        &mut self,
+        tasks: &mut Vec<Canvas>,
+        belongs: &Belongs,
+        tells_tasks: bool,
+    ) -> Vec<Place> {
         let mut waiting: VecDeque<Canvas> = std::mem::take(tasks).into();
         let mut results = Vec::with_capacity(waiting.len());
         while let Some(task) = waiting.pop_front() {
@@ -145,13 +159,18 @@ impl Planner<'_> {
                         .for_each(|task| waiting.push_front(task));
                     continue;
                 }
-                task if task.is_empty_chain() => continue,
+                task if task.is_nothing() => continue,
                 task => task.copied(),
             };
             let index = i64::try_from(tasks.len()).ok();
+            let is_told = tells_tasks || !matches!(task, Canvas::Task(_));
             let belongs = Belongs {
+                id: None,
+                group_id: belongs.group_id.clone(),
                 group_index: index,
-                ..belongs.clone()
+                chord: belongs.chord.as_ref().filter(|_| is_told).cloned(),
+                root_id: belongs.root_id.clone(),
+                parent_id: belongs.parent_id.clone(),
             };
             results.extend(self.freeze(&mut task, belongs));
             tasks.push(task);
@@ -188,18 +207,9 @@ impl Planner<'_> {
             parent_id,
             ..Belongs::default()
         };
-        let mut group = Group {
-            head: chord
-                .header_group
-                .take()
-                .unwrap_or_else(|| Group::new(Vec::new()).head),
-            tasks: std::mem::take(&mut chord.header),
-        };
-        let header_result = self.freeze_group(&mut group, header);
+        let header_result = chord.with_header(|group| self.freeze_group(group, header));
         let id = self.results.id(header_result).to_owned();
         chord.head.options.insert("task_id".to_owned(), id.into());
-        chord.header = group.tasks;
-        chord.header_group = Some(group.head);
         if let Some(result) = body_result {
             let first = self.results.origin(result);
             self.results.set_parent(first, Some(header_result));

@@ -37,7 +37,7 @@ impl Canvas {
     fn task_then(self, next: Self) -> Self {
         let mut tasks = vec![self];
         match next {
-            Self::Chain(chain) => tasks.extend(chain.unchained()),
+            Self::Chain(chain) => tasks.extend(chain.unchain_tasks()),
             next => tasks.push(next.unrolled_once()),
         }
         Self::Chain(Chain::new(tasks))
@@ -55,7 +55,7 @@ impl Canvas {
 
 impl Chain {
     /// Its tasks by themselves: they have its callbacks now.
-    pub(super) fn unchained(mut self) -> Vec<Canvas> {
+    pub fn unchain_tasks(mut self) -> Vec<Canvas> {
         if let Some(last) = self.tasks.last_mut() {
             for callback in list(self.head.options.shift_remove("link")) {
                 last.link_value(callback);
@@ -75,11 +75,11 @@ impl Chain {
         }
         match next.unrolled_once() {
             Canvas::Chain(chain) => {
-                let tasks = chain.unchained().into_iter();
+                let tasks = chain.unchain_tasks().into_iter();
                 tasks.fold(Canvas::Chain(self), Canvas::then)
             }
             next @ Canvas::Group(_) => {
-                let mut tasks = self.unchained();
+                let mut tasks = self.unchain_tasks();
                 match tasks.last_mut() {
                     None => return next,
                     Some(Canvas::Chord(chord)) => chord.extend_body(next),
@@ -109,7 +109,7 @@ impl Chain {
             }
             last => {
                 self.tasks.extend(last);
-                let mut tasks = self.unchained();
+                let mut tasks = self.unchain_tasks();
                 tasks.push(next);
                 Canvas::Chain(Self::new(tasks))
             }
@@ -141,35 +141,33 @@ impl Chord {
 
     /// A chord that is followed by the rest of its body, where that is a chain that a task leads. Each task of the header
     /// carries a copy of the body, which would hold all the rest.
-    pub(super) fn unrolled_body(self) -> Result<Vec<Canvas>, Self> {
-        let is_led_by_task = match self.body.as_deref() {
-            Some(Canvas::Chain(chain)) => {
-                !matches!(chain.tasks.first(), None | Some(Canvas::Group(_)))
-            }
-            _ => false,
-        };
-        let mut chord = self;
-        match chord.body.take().map(|body| *body) {
-            Some(Canvas::Chain(chain)) if is_led_by_task => {
-                let options = chain.options_of_the_first();
-                let mut tasks = chain.unchained();
-                let rest = tasks.split_off(1);
-                let first = tasks.pop().unwrap_or_default();
-                chord.body = Some(Box::new(first.cloned(&[], &Map::new(), &options)));
-                chord.header_group = None;
-                let mut all = vec![Canvas::Chord(chord)];
-                all.extend(rest);
-                Ok(all)
-            }
-            body => {
-                chord.body = body.map(Box::new);
-                Err(chord)
+    pub(super) fn unrolled_body(mut self) -> (Self, Vec<Canvas>) {
+        let mut rest = Vec::new();
+        loop {
+            match self.body.take().map(|body| *body) {
+                Some(Canvas::Chain(chain)) if chain.is_led_by_task() => {
+                    let options = chain.options_of_the_first();
+                    let mut tasks = chain.unchain_tasks();
+                    rest.splice(..0, tasks.drain(1..));
+                    let first = tasks.pop().unwrap_or_default();
+                    let first = first.clone_with(&[], &Map::new(), &options);
+                    self.body = Some(Box::new(first));
+                    self.header_group = None;
+                }
+                body => {
+                    self.body = body.map(Box::new);
+                    return (self, rest);
+                }
             }
         }
     }
 }
 
 impl Chain {
+    fn is_led_by_task(&self) -> bool {
+        !matches!(self.tasks.first(), None | Some(Canvas::Group(_)))
+    }
+
     /// The options of a chain that its first task gets when it runs.
     fn options_of_the_first(&self) -> Map {
         let options = self.head.options.iter();

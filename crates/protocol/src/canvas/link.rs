@@ -1,6 +1,6 @@
-//! Callbacks and errbacks of each kind of canvas.
+//! Callbacks and errbacks of each kind of canvas, and further options.
 //!
-//! Counterpart: `celery/canvas.py @ 5.7.0` (`link`, `link_error`, `set_immutable` of each kind, `append_to_list_option`,
+//! Counterpart: `celery/canvas.py @ 5.7.0` (`link`, `link_error`, `set`, `set_immutable` of each kind, `append_to_list_option`,
 //! `_chord._add_body_callbacks`, `_link_error_to_body_tasks`).
 
 use serde_json::Value;
@@ -9,17 +9,36 @@ use super::tree::{Canvas, Chord, Group, list};
 use crate::Map;
 
 impl Canvas {
-    /// Adds what is sent with the result after a success: of a group its first task calls it, of a chord the body.
+    /// Adds what is sent with the result after a success: of a group its first task calls it, of a chord the body. An empty
+    /// group, and a chord without a body, have nobody to call it, where Celery raises.
     #[must_use]
     pub fn link(mut self, callback: Self) -> Self {
-        self.link_value(callback.to_value());
+        self.link_value(callback.into_value());
         self
     }
 
     /// Adds what is sent after a failure: each task of a group calls it, of a chord the body.
     #[must_use]
     pub fn link_error(mut self, errback: Self) -> Self {
-        self.link_error_value(&errback.to_value(), false);
+        self.link_error_value(&errback.into_value(), false);
+        self
+    }
+
+    /// As [`Canvas::link_error`]; each task of a chord's header calls it, too (`task_allow_error_cb_on_chord_header`).
+    #[must_use]
+    pub fn link_error_on_headers(mut self, errback: Self) -> Self {
+        self.link_error_value(&errback.into_value(), true);
+        self
+    }
+
+    /// Sets options of `apply_async`, in place of those of the same names. As in Celery `immutable` is not one of them:
+    /// see [`Canvas::set_immutable`].
+    #[must_use]
+    pub fn set(mut self, mut options: Map) -> Self {
+        if let Some(Value::Bool(immutable)) = options.shift_remove("immutable") {
+            self.set_immutable(immutable);
+        }
+        self.options_mut().extend(options);
         self
     }
 
@@ -74,8 +93,9 @@ impl Canvas {
             Self::Chord(chord) => {
                 if on_headers {
                     let marked = marked_immutable(errback.clone());
+                    // A chord in it does so twice, see below, but copies equal each other.
                     for task in &mut chord.header {
-                        task.link_error_copy(&marked, on_headers);
+                        task.link_error_value(&marked, on_headers);
                     }
                 }
                 for task in &mut chord.header {
@@ -165,9 +185,13 @@ fn marked_immutable(mut signature: Value) -> Value {
     signature
 }
 
-fn immutable(mut signature: Value) -> Value {
-    if let Some(fields) = signature.as_object_mut() {
-        fields.insert("immutable".to_owned(), Value::Bool(true));
+/// What is no signature stays as it is.
+fn immutable(signature: Value) -> Value {
+    match Canvas::from_value(signature.clone()) {
+        Ok(mut canvas) => {
+            canvas.set_immutable(true);
+            canvas.into_value()
+        }
+        Err(_) => signature,
     }
-    signature
 }

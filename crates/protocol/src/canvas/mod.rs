@@ -5,6 +5,7 @@
 //! - `freeze`: ids are fixed; `steps`: a chain's; `results`: what will come of it.
 //! - `plan`: what is sent, in which order; `replace`: in place of a running task; `errors`:
 //!   what does not run after all.
+//! - `stamp`: headers on every task.
 //!
 //! Nothing here sends anything or draws an id by itself: whoever has a [`Plan`] carries it out.
 //!
@@ -19,6 +20,7 @@ mod plan;
 mod replace;
 mod results;
 mod signature;
+mod stamp;
 mod steps;
 mod tree;
 
@@ -29,4 +31,5 @@ pub use freeze::Belongs;
 pub use plan::{Call, CanvasError, Plan, Planner, Step};
 pub use replace::Replaced;
 pub use signature::Signature;
+pub use stamp::StampingVisitor;
 pub use tree::{Canvas, Chain, Chord, Group};

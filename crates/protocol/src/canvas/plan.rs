@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::freeze::Belongs;
 use super::link::extend;
 use super::results::{Place, Results};
-use super::tree::{Canvas, Chain, Chord, Group, list, merged_options, values};
+use super::tree::{Canvas, Chain, Chord, Group, into_values, list, merged_options};
 use crate::{DecodeError, Map};
 
 /// The options of a chain that it uses itself; its first task gets all others.
@@ -21,6 +21,8 @@ pub(super) const CHAIN_OPTIONS: [&str; 8] = [
     "root_id",
     "task_id",
 ];
+
+const DELAYS: [&str; 2] = ["countdown", "eta"];
 
 /// What is done for a canvas, in this order.
 #[derive(Debug, Default)]
@@ -189,7 +191,7 @@ impl<'a> Planner<'a> {
     ) -> Option<Place> {
         let signature = canvas.head();
         options.retain(|_, value| !value.is_null());
-        let mut options = signature.merged_options(&options);
+        let mut options = signature.merged_options(options);
         let is_child = options.shift_remove("add_to_parent");
         let id = self.id_of(&mut options, None);
         let result = self.results.task(id);
@@ -237,9 +239,9 @@ impl<'a> Planner<'a> {
             return Ok(None);
         };
         let is_alone = steps.is_empty();
-        let rest: Vec<Canvas> = steps.into_iter().map(|step| step.canvas).collect();
+        let rest = steps.into_iter().map(|step| step.canvas).collect();
         let mut chain = list(options.shift_remove("chain"));
-        chain.extend(list(Some(values(&rest))));
+        chain.extend(list(Some(into_values(rest))));
         options.insert("chain".to_owned(), Value::Array(chain));
         let sent = self.send(&first.canvas, &[], &Map::new(), options)?;
         Ok(if is_alone { sent } else { result })
@@ -265,7 +267,7 @@ impl<'a> Planner<'a> {
             let mut group = group.clone();
             return Ok(self.freeze_group(&mut group, Belongs::default()));
         }
-        let mut options = merged_options(&group.head.options, &options, &[]);
+        let mut options = merged_options(&group.head.options, options, &[]);
         let id = options.shift_remove("task_id").and_then(text);
         let id = id.unwrap_or_else(|| (self.ids)());
         options.insert("group_id".to_owned(), id.clone().into());
@@ -326,7 +328,7 @@ impl<'a> Planner<'a> {
         for (index, task) in (0..).zip(&group.tasks) {
             match task {
                 Canvas::Group(inner) => self.members(inner, id, root_id, all),
-                task if task.is_empty_chain() => {}
+                task if task.is_nothing() => {}
                 task => {
                     let mut task = task.copied();
                     let belongs = Belongs {
@@ -354,28 +356,21 @@ impl<'a> Planner<'a> {
         header_kwargs.extend(kwargs.clone());
         let task_id = given.shift_remove("task_id").and_then(text);
         let own = &chord.head.options;
-        let mut delays = Map::new();
-        for key in ["countdown", "eta"] {
-            let delay = given.shift_remove(key).filter(|delay| !delay.is_null());
-            let delay = delay.or_else(|| own.get(key).cloned());
-            if let Some(delay) = delay.filter(|delay| !delay.is_null()) {
-                delays.insert(key.to_owned(), delay);
-            }
-        }
+        let delays = take_delays(&mut given, own);
         let mut for_body = given.clone();
         for key in ["link", "link_error", "parent_id"] {
             for_body.shift_remove(key);
         }
         let body = chord.body.as_deref().ok_or(CanvasError::NoBody)?;
-        let mut body = body.cloned(&[], &Map::new(), &for_body);
+        let mut body = body.clone_with(&[], &Map::new(), &for_body);
         let group_id = own.get("task_id").cloned().and_then(text);
         let group_id = group_id.unwrap_or_else(|| (self.ids)());
 
         let root_id = body.options().get("root_id").cloned().and_then(text);
         let mut options = with(own, given);
-        for key in ["countdown", "eta"] {
-            options.shift_remove(key);
-        }
+        DELAYS
+            .iter()
+            .for_each(|key| drop(options.shift_remove(*key)));
         let own_id = options.shift_remove("task_id").and_then(text);
         body.take_callbacks(&mut options);
         for (key, value) in &options {
@@ -405,12 +400,12 @@ impl<'a> Planner<'a> {
             .options
             .insert("task_id".to_owned(), task_id.clone());
         let belongs = Belongs {
-            group_id: Some(group_id.clone()),
+            group_id: Some(group_id),
             chord: body.to_link(),
             root_id,
             ..Belongs::default()
         };
-        let mut header_result = self.freeze_group(&mut header, belongs);
+        let mut header_result = self.freeze_header(&mut header, belongs);
         if header.tasks.is_empty() {
             let empty = [json!([])];
             self.send(&body, &empty, &Map::new(), Map::new())?;
@@ -430,6 +425,19 @@ impl<'a> Planner<'a> {
         let is_complex = members.any(|member| self.results.is_group(*member));
         is_complex.then(|| self.results.tuple(header))
     }
+}
+
+/// When the header runs; the body is not delayed.
+fn take_delays(given: &mut Map, own: &Map) -> Map {
+    let mut delays = Map::new();
+    for key in DELAYS {
+        let delay = given.shift_remove(key).filter(|delay| !delay.is_null());
+        let delay = delay.or_else(|| own.get(key).cloned());
+        if let Some(delay) = delay.filter(|delay| !delay.is_null()) {
+            delays.insert(key.to_owned(), delay);
+        }
+    }
+    delays
 }
 
 /// Options where those given win, whatever they are.

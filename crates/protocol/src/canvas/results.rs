@@ -5,7 +5,11 @@
 //!
 //! Counterpart: `celery/result.py @ 5.7.0` (`AsyncResult.as_tuple`, `GroupResult.as_tuple`).
 
-use serde_json::{Value, json};
+use serde_json::Value;
+
+/// How many results that came before a result are written, one inside the other: two levels of JSON for each, of which no
+/// more than [`crate::Limits::nesting`] would be read again. Celery writes all of them, and fails at about 1000 levels.
+const PARENTS: usize = 100;
 
 /// A result among [`Results`].
 pub(super) type Place = usize;
@@ -81,15 +85,44 @@ impl Results {
         self.node(place)?.members.as_deref()
     }
 
-    /// As it is written.
+    /// As it is written. Of a long chain only the last results are.
     pub(super) fn tuple(&self, place: Place) -> Value {
+        self.written(place, PARENTS)
+    }
+
+    fn written(&self, place: Place, parents: usize) -> Value {
         let Some(node) = self.node(place) else {
             return Value::Null;
         };
-        let parent = node.parent.map(|parent| self.tuple(parent));
+        let inner = |place: Place| self.written(place, parents.saturating_sub(1));
+        let parent = node.parent.filter(|_| parents > 0).map(inner);
         let members = node.members.as_ref();
-        let members = members.map(|all| all.iter().map(|member| self.tuple(*member)));
-        let members = members.map(|all| all.collect::<Vec<_>>());
-        json!([[node.id, parent], members])
+        let members = members.map(|all| all.iter().map(|member| inner(*member)).collect());
+        let result = vec![node.id.as_str().into(), parent.unwrap_or_default()];
+        Value::Array(vec![Value::Array(result), members.unwrap_or_default()])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Map;
+
+    use crate::canvas::{Canvas, Planner, Signature};
+    use crate::json;
+
+    #[test]
+    fn what_comes_of_a_long_chain_can_be_read_again() {
+        let task = || Canvas::from(Signature::new("t", Vec::new(), Map::new()));
+        let mut count = 0;
+        let mut ids = || {
+            count += 1;
+            format!("id-{count}")
+        };
+        let chain = Canvas::chain((0..5_000).map(|_| task()));
+        let planner = Planner::new("oid", &mut ids);
+        let plan = planner.apply(&chain, &[], &Map::new(), Map::new());
+        let result = plan.unwrap().result.unwrap();
+        let written = json::to_python_vec(&result);
+        assert_eq!(json::parse("result", &written), Ok(result));
     }
 }

@@ -91,14 +91,22 @@ impl Signature {
 
     /// The signature as it is written.
     pub fn to_value(&self) -> Value {
-        let mut known = Map::new();
-        known.insert("task".to_owned(), json!(self.task));
-        known.insert("args".to_owned(), Value::Array(self.args.clone()));
-        known.insert("kwargs".to_owned(), Value::Object(self.kwargs.clone()));
-        known.insert("options".to_owned(), Value::Object(self.options.clone()));
-        known.insert("subtask_type".to_owned(), json!(self.subtask_type));
-        known.insert("immutable".to_owned(), json!(self.immutable));
-        known.insert("chord_size".to_owned(), json!(self.chord_size));
+        self.clone().into_value()
+    }
+
+    /// As [`Signature::to_value`], of one that is not needed any more.
+    pub fn into_value(self) -> Value {
+        let known = [
+            ("task", Value::String(self.task)),
+            ("args", Value::Array(self.args)),
+            ("kwargs", Value::Object(self.kwargs)),
+            ("options", Value::Object(self.options)),
+            ("subtask_type", json!(self.subtask_type)),
+            ("immutable", Value::Bool(self.immutable)),
+            ("chord_size", json!(self.chord_size)),
+        ];
+        let known = known.map(|(key, value)| (key.to_owned(), value));
+        let known = known.into_iter().collect();
         Value::Object(self.key_order.arrange(&SIGNATURE, known, &self.extra))
     }
 

@@ -35,7 +35,7 @@ impl Planner<'_> {
         tasks.into_iter().for_each(|task| flatten(task, &mut flat));
         keep_one_if_all_are_empty(&mut flat, Canvas::is_empty_group);
         if let Some(first) = flat.first_mut() {
-            *first = first.cloned(args, kwargs, &Map::new());
+            *first = first.clone_with(args, kwargs, &Map::new());
         }
         let mut steps = self.link_up(flat, last, root_id, errbacks);
         for step in &mut steps {
@@ -160,10 +160,11 @@ fn unroll(task: Canvas, all: &mut Vec<Canvas>) {
             Planner::unroll_chords(&mut chain);
             all.push(Canvas::Chain(chain));
         }
-        Canvas::Chord(chord) => match chord.unrolled_body() {
-            Ok(tasks) => tasks.into_iter().for_each(|task| unroll(task, all)),
-            Err(chord) => all.push(Canvas::Chord(chord)),
-        },
+        Canvas::Chord(chord) => {
+            let (chord, rest) = chord.unrolled_body();
+            all.push(Canvas::Chord(chord));
+            rest.into_iter().for_each(|task| unroll(task, all));
+        }
         task => all.push(task),
     }
 }
@@ -172,10 +173,11 @@ fn unroll(task: Canvas, all: &mut Vec<Canvas>) {
 fn flatten(task: Canvas, all: &mut Vec<Canvas>) {
     match task.unrolled() {
         Canvas::Chain(chain) => chain.tasks.into_iter().for_each(|task| flatten(task, all)),
-        Canvas::Chord(chord) => match chord.unrolled_body() {
-            Ok(tasks) => tasks.into_iter().for_each(|task| flatten(task, all)),
-            Err(chord) => all.push(Canvas::Chord(chord).copied()),
-        },
+        Canvas::Chord(chord) => {
+            let (chord, rest) = chord.unrolled_body();
+            all.push(Canvas::Chord(chord).copied());
+            rest.into_iter().for_each(|task| flatten(task, all));
+        }
         task => all.push(task),
     }
 }

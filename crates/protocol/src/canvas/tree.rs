@@ -54,7 +54,7 @@ pub struct Chord {
     pub(super) head: Signature,
     pub(super) header: Vec<Canvas>,
     /// Once it is frozen the header is a group, with an id of its own.
-    pub(super) header_group: Option<Signature>,
+    pub(super) header_group: Option<Box<Signature>>,
     pub(super) body: Option<Box<Canvas>>,
 }
 
@@ -70,12 +70,42 @@ impl Chain {
         let head = head("celery.chain", "chain", &["tasks"]);
         Self { head, tasks }
     }
+
+    /// Its tasks.
+    pub fn tasks(&self) -> &[Canvas] {
+        &self.tasks
+    }
+
+    /// Options of `apply_async`.
+    pub fn options(&self) -> &Map {
+        &self.head.options
+    }
+
+    /// See [`Chain::options`].
+    pub fn options_mut(&mut self) -> &mut Map {
+        &mut self.head.options
+    }
 }
 
 impl Group {
     pub(super) fn new(tasks: Vec<Canvas>) -> Self {
         let head = head("celery.group", "group", &["tasks"]);
         Self { head, tasks }
+    }
+
+    /// Its tasks.
+    pub fn tasks(&self) -> &[Canvas] {
+        &self.tasks
+    }
+
+    /// Options of `apply_async`.
+    pub fn options(&self) -> &Map {
+        &self.head.options
+    }
+
+    /// See [`Group::options`].
+    pub fn options_mut(&mut self) -> &mut Map {
+        &mut self.head.options
     }
 }
 
@@ -89,6 +119,38 @@ impl Chord {
             header_group: None,
             body: body.map(Box::new),
         }
+    }
+
+    /// Those of the header.
+    pub fn header(&self) -> &[Canvas] {
+        &self.header
+    }
+
+    /// What gets their results; Celery can be given a chord that has none yet.
+    pub fn body(&self) -> Option<&Canvas> {
+        self.body.as_deref()
+    }
+
+    /// Options of `apply_async`.
+    pub fn options(&self) -> &Map {
+        &self.head.options
+    }
+
+    /// See [`Chord::options`].
+    pub fn options_mut(&mut self) -> &mut Map {
+        &mut self.head.options
+    }
+
+    /// Makes a group of the header, which it stays.
+    pub fn with_header<T>(&mut self, on: impl FnOnce(&mut Group) -> T) -> T {
+        let mut header = Group::new(std::mem::take(&mut self.header));
+        if let Some(head) = self.header_group.take() {
+            header.head = *head;
+        }
+        let result = on(&mut header);
+        self.header = header.tasks;
+        self.header_group = Some(Box::new(header.head));
+        result
     }
 
     /// Keyword arguments for all of the header.
@@ -115,6 +177,19 @@ impl Canvas {
     /// As [`Canvas::map`]; each of the list is itself a list of arguments.
     pub fn starmap(task: Value, it: Vec<Value>) -> Self {
         Self::each("celery.starmap", task, it)
+    }
+
+    /// Sends a group of [`Canvas::starmap`], each with `n` of a list, the last one with what is left: `task.chunks(it, n)`.
+    pub fn chunks(task: Value, it: Vec<Value>, n: usize) -> Self {
+        let mut chunks = Self::each("celery.chunks", task, it);
+        chunks.head_mut().kwargs.insert("n".to_owned(), n.into());
+        chunks
+    }
+
+    /// The group that [`Canvas::chunks`] sends: `task.chunks(it, n).group()`. An `n` of 0 is taken as 1.
+    pub fn chunks_group(task: &Value, it: &[Value], n: usize) -> Self {
+        let parts = it.chunks(n.max(1)).map(<[Value]>::to_vec);
+        Self::group(parts.map(|part| Self::starmap(task.clone(), part)))
     }
 
     fn each(name: &str, task: Value, it: Vec<Value>) -> Self {
@@ -185,39 +260,43 @@ impl Canvas {
 
     /// The signature as it is written.
     pub fn to_signature(&self) -> Signature {
-        let mut signature = self.head().clone();
-        let mut put = |part: &str, value: Value| {
-            signature.kwargs.insert(part.to_owned(), value);
-        };
-        match self {
-            Self::Task(_) => {}
-            Self::Chain(Chain { tasks, .. }) | Self::Group(Group { tasks, .. }) => {
-                put("tasks", values(tasks));
+        self.clone().into_signature()
+    }
+
+    /// As [`Canvas::to_signature`], of one that is not needed any more.
+    pub fn into_signature(self) -> Signature {
+        let (mut head, parts) = match self {
+            Self::Task(head) => return head,
+            Self::Chain(Chain { head, tasks }) | Self::Group(Group { head, tasks }) => {
+                (head, vec![("tasks", into_values(tasks))])
             }
             Self::Chord(chord) => {
-                put(
-                    "header",
-                    match &chord.header_group {
-                        None => values(&chord.header),
-                        Some(group) => {
-                            let mut group = group.clone();
-                            group
-                                .kwargs
-                                .insert("tasks".to_owned(), values(&chord.header));
-                            group.to_value()
-                        }
-                    },
-                );
-                let body = chord.body.as_deref();
-                put("body", body.map_or(Value::Null, Self::to_value));
+                let header = into_values(chord.header);
+                let header = match chord.header_group {
+                    None => header,
+                    Some(mut group) => {
+                        group.kwargs.insert("tasks".to_owned(), header);
+                        group.into_value()
+                    }
+                };
+                let body = chord.body.map_or(Value::Null, |body| body.into_value());
+                (chord.head, vec![("header", header), ("body", body)])
             }
+        };
+        for (part, value) in parts {
+            head.kwargs.insert(part.to_owned(), value);
         }
-        signature
+        head
     }
 
     /// As [`Canvas::to_signature`], its JSON.
     pub fn to_value(&self) -> Value {
-        self.to_signature().to_value()
+        self.clone().into_value()
+    }
+
+    /// As [`Canvas::into_signature`], its JSON.
+    pub fn into_value(self) -> Value {
+        self.into_signature().into_value()
     }
 
     /// All but the parts of it.
@@ -257,6 +336,17 @@ impl Canvas {
         matches!(self, Self::Chain(chain) if chain.tasks.is_empty())
     }
 
+    /// Nothing comes of it, however it is put. Celery leaves out chains without tasks; with a chain of those in its header it
+    /// fails, or waits for ever.
+    pub(super) fn is_nothing(&self) -> bool {
+        match self {
+            Self::Chain(Chain { tasks, .. }) | Self::Group(Group { tasks, .. }) => {
+                tasks.iter().all(Self::is_nothing)
+            }
+            Self::Task(_) | Self::Chord(_) => false,
+        }
+    }
+
     /// A group of one is that one.
     pub(super) fn unrolled(self) -> Self {
         match self {
@@ -267,8 +357,10 @@ impl Canvas {
         }
     }
 
-    /// A copy for another use, with further arguments and options: those given come first, or win.
-    pub(super) fn cloned(&self, args: &[Value], kwargs: &Map, options: &Map) -> Self {
+    /// A copy for another use, with further arguments and options: those given come first, or win. What is immutable takes
+    /// no arguments, a chain and a group neither; and a group that it belongs to stays, as do its stamps.
+    /// `clone(args, kwargs, **options)` in Celery.
+    pub fn clone_with(&self, args: &[Value], kwargs: &Map, options: &Map) -> Self {
         let mut copy = match self {
             Self::Task(signature) => {
                 let mut copy = signature.clone();
@@ -286,19 +378,20 @@ impl Canvas {
                 let mut copy = chord.clone();
                 copy.header_group = None;
                 copy.head.args = chord.head.merged_args(args);
+                copy.head.kwargs = chord.head.merged_kwargs(kwargs);
                 copy.body = chord.body.as_deref().map(|body| Box::new(body.copied()));
                 Self::Chord(copy)
             }
         };
         if !options.is_empty() {
-            *copy.options_mut() = self.head().merged_options(options);
+            *copy.options_mut() = self.head().merged_options(options.clone());
         }
         copy
     }
 
-    /// See [`Canvas::cloned`].
+    /// See [`Canvas::clone_with`].
     pub(super) fn copied(&self) -> Self {
-        self.cloned(&[], &Map::new(), &Map::new())
+        self.clone_with(&[], &Map::new(), &Map::new())
     }
 
     /// How many parts of a chord it reports when it is in a header.
@@ -317,7 +410,7 @@ impl Canvas {
 
 impl Signature {
     /// Options where those given win, but for its own stamps. Counterpart: `Signature._merge`.
-    pub(super) fn merged_options(&self, given: &Map) -> Map {
+    pub(super) fn merged_options(&self, given: Map) -> Map {
         let stamps = self
             .options
             .get("stamped_headers")
@@ -327,12 +420,12 @@ impl Signature {
 }
 
 /// Options where those given win, but for those that are always kept, and for `kept`.
-pub(super) fn merged_options(own: &Map, given: &Map, kept: &[Value]) -> Map {
+pub(super) fn merged_options(own: &Map, given: Map, kept: &[Value]) -> Map {
     let is_kept = |key: &str| OWN_OPTIONS.contains(&key) || kept.iter().any(|kept| kept == key);
     let mut merged = own.clone();
     for (key, value) in given {
-        if !own.contains_key(key) || !is_kept(key) {
-            merged.insert(key.clone(), value.clone());
+        if !own.contains_key(&key) || !is_kept(&key) {
+            merged.insert(key, value);
         }
     }
     merged
@@ -347,8 +440,8 @@ pub(super) fn list(value: Option<Value>) -> Vec<Value> {
     }
 }
 
-pub(super) fn values(tasks: &[Canvas]) -> Value {
-    tasks.iter().map(Canvas::to_value).collect()
+pub(super) fn into_values(tasks: Vec<Canvas>) -> Value {
+    tasks.into_iter().map(Canvas::into_value).collect()
 }
 
 /// Takes a part out and leaves its place.

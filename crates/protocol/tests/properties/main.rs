@@ -1,5 +1,7 @@
 //! What holds for any input: nothing panics, reading undoes writing, writing undoes reading.
 
+mod canvas;
+
 use std::sync::LazyLock;
 
 use celeriac_protocol::{
