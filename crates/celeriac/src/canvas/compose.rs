@@ -100,33 +100,53 @@ pub(crate) fn compose(
     parent: Option<&Parent<'_>>,
 ) -> Result<FollowUp, CanvasError> {
     let options = Options(&call.options);
-    let task = &call.task;
-    let own = app.with_those_of_the_task(task, SendOptions::default());
-    let ignores = || Some(app.registered(task)?.effective.ignore_result);
+    let own = app.with_those_of_the_task(&call.task, SendOptions::default());
+    let mut composed = task_call(app, &call, &own, parent);
+    composed.embed = Embed {
+        callbacks: options.signatures("link")?,
+        errbacks: options.signatures("link_error")?,
+        chain: options.signatures("chain")?,
+        chord: options.signature("chord")?,
+        ..Embed::default()
+    };
+    if let Some(expires) = options.time("expires").or(own.expires) {
+        composed.expire_at(expires, clock::now());
+    }
+    let mut message = composed.into_message();
+    let serializer = options.text("serializer");
+    let compression = options.text("compression");
+    app.write_as_told(
+        &mut message,
+        serializer.and_then(|name| Serializer::named(&name)),
+        compression.and_then(|name| Compression::named(&name)),
+    );
+    if call.shows_list && !call.args.is_empty() && !options.0.contains_key("argsrepr") {
+        // Celery shows what it merged as a tuple, and what it left alone as the list that it was.
+        message.headers.argsrepr = Some(repr::saferepr(&Value::Array(call.args)));
+    }
+    let route = options.text("route_name").unwrap_or(call.task);
+    let queue = app.queue(&route, options.text("queue").or(own.queue).as_deref());
+    Ok(FollowUp { message, queue })
+}
+
+/// All but what follows the task, and when it expires.
+fn task_call(app: &App, call: &Call, own: &SendOptions, parent: Option<&Parent<'_>>) -> TaskCall {
+    let options = Options(&call.options);
+    let ignores = || Some(app.registered(&call.task)?.effective.ignore_result);
     let seconds = |limit: Duration| limit.as_secs().into();
     let priority = options.0.get("priority").and_then(Value::as_u64);
     let priority = priority.and_then(|priority| u8::try_from(priority).ok());
     let priority = priority.or(parent.and_then(|parent| parent.priority));
-    let id = options.text("task_id").unwrap_or_default();
     let root = parent.map(|parent| parent.root.to_owned());
     let sender = parent.map(|parent| parent.id.to_owned());
-    let stamped = options.0.get("stamped_headers").and_then(Value::as_array);
-    let stamped = stamped.map(|names| {
-        let names = names.iter().filter_map(Value::as_str);
-        names.map(ToOwned::to_owned).collect::<Vec<_>>()
-    });
-    let is_stamp = |key: &str| {
-        let mut names = stamped.iter().flatten();
-        names.any(|name| name == key)
-    };
-    let mut composed = TaskCall {
+    let id = options.text("task_id").unwrap_or_default();
+    let reply_to = options.text("reply_to");
+    let stamped_headers = options.stamped();
+    let [stamps, properties] = options.unknown(stamped_headers.as_deref());
+    TaskCall {
         kwargs: call.kwargs.clone(),
         origin: origin(),
-        reply_to: Some(
-            options
-                .text("reply_to")
-                .unwrap_or_else(|| app.oid().to_owned()),
-        ),
+        reply_to: reply_to.or_else(|| Some(app.oid().to_owned())),
         shadow: options.text("shadow"),
         eta: options.time("countdown").or_else(|| options.time("eta")),
         timelimit: TimeLimit {
@@ -144,50 +164,13 @@ pub(crate) fn compose(
         kwargsrepr: options.text("kwargsrepr"),
         ignore_result: options.flag("ignore_result").or_else(ignores),
         replaced_task_nesting: options.count("replaced_task_nesting"),
+        stamped_headers,
+        stamps,
         priority: app.priority(priority.or(own.priority)),
         headers: options.map("headers"),
-        stamps: {
-            let stamps = options.0.iter().filter(|(key, _)| is_stamp(key));
-            stamps
-                .map(|(key, stamp)| (key.clone(), stamp.clone()))
-                .collect()
-        },
-        properties: {
-            let others = options.0.iter();
-            let others = others.filter(|(key, _)| !KNOWN.contains(&key.as_str()) && !is_stamp(key));
-            others
-                .map(|(key, value)| (key.clone(), value.clone()))
-                .collect()
-        },
-        embed: Embed {
-            callbacks: options.signatures("link")?,
-            errbacks: options.signatures("link_error")?,
-            chain: options.signatures("chain")?,
-            chord: options.signature("chord")?,
-            ..Embed::default()
-        },
-        ..TaskCall::new(task, id, call.args.clone())
-    };
-    composed.stamped_headers = stamped;
-    if let Some(expires) = options.time("expires").or(own.expires) {
-        composed.expire_at(expires, clock::now());
+        properties,
+        ..TaskCall::new(&call.task, id, call.args.clone())
     }
-    let mut message = composed.into_message();
-    let serializer = options.text("serializer");
-    let compression = options.text("compression");
-    app.write_as_told(
-        &mut message,
-        serializer.and_then(|name| Serializer::named(&name)),
-        compression.and_then(|name| Compression::named(&name)),
-    );
-    if call.shows_list && !call.args.is_empty() && !options.0.contains_key("argsrepr") {
-        // Celery shows what it merged as a tuple, and what it left alone as the list that it was.
-        message.headers.argsrepr = Some(repr::saferepr(&Value::Array(call.args.clone())));
-    }
-    let route = options.text("route_name");
-    let queue = options.text("queue").or(own.queue);
-    let queue = app.queue(route.as_deref().unwrap_or(task), queue.as_deref());
-    Ok(FollowUp { message, queue })
 }
 
 /// The options of a signature, as Celery writes them.
@@ -211,6 +194,23 @@ impl Options<'_> {
             .and_then(Value::as_object)
             .cloned()
             .unwrap_or_default()
+    }
+
+    /// The names of the stamps.
+    fn stamped(&self) -> Option<Vec<String>> {
+        let names = self.0.get("stamped_headers")?.as_array()?.iter();
+        let names = names.filter_map(Value::as_str);
+        Some(names.map(ToOwned::to_owned).collect())
+    }
+
+    /// Those that mean nothing here: the stamps, and all others.
+    fn unknown(&self, stamped: Option<&[String]>) -> [Map<String, Value>; 2] {
+        let unknown = self.0.iter();
+        let unknown = unknown.filter(|(key, _)| !KNOWN.contains(&key.as_str()));
+        let unknown = unknown.map(|(key, value)| (key.clone(), value.clone()));
+        let is_stamp = |key: &String| stamped.is_some_and(|names| names.contains(key));
+        let (stamps, others) = unknown.partition(|(key, _)| is_stamp(key));
+        [stamps, others]
     }
 
     fn count(&self, key: &str) -> u64 {

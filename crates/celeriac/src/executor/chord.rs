@@ -24,7 +24,7 @@ use crate::log_lines::shown;
 use crate::transport::{Error, Slot};
 
 /// The results of a header, or why there are none.
-type Joined = Result<Vec<Value>, Failed>;
+type Joined = Result<Vec<Value>, Box<Failed>>;
 
 /// Where a chord stands among the tasks of this worker.
 struct Chord<'a> {
@@ -132,7 +132,7 @@ impl Executor {
             let body = canvas::body(&self.app, chord.group, chord.body, results, parent.as_ref());
             body.map_err(|error| {
                 let cause = error.into_exception().repr();
-                Failed::chord(format!("Callback error: {cause}"))
+                Box::new(Failed::chord(format!("Callback error: {cause}")))
             })
         });
         let completed = match body {
@@ -184,7 +184,7 @@ impl Executor {
         self.end(chord, claim, true).await
     }
 
-    async fn posts(&self, sends: &[Box<FollowUp>]) -> Result<Option<Vec<(Slot, String)>>, Error> {
+    async fn posts(&self, sends: &[FollowUp]) -> Result<Option<Vec<(Slot, String)>>, Error> {
         let mut posts = Vec::with_capacity(sends.len());
         for send in sends {
             match self.app.post(&send.message, &send.queue).await? {
@@ -246,11 +246,12 @@ impl Executor {
         let parts = match self.app.backend().chord_results(group).await? {
             Parts::Each(parts) => parts,
             Parts::Saved(tree) => return self.join_saved(&tree).await,
-            Parts::Unreadable(why) => return Ok(Err(Failed::chord(format!("Join error: {why}")))),
+            Parts::Unreadable(why) => return Ok(Err(join_error(&why))),
         };
         let results = parts.into_iter().map(|part| match part.state {
             State::Failure | State::Revoked => {
-                Err(Failed::dependency(&part.task_id, exception(part.result)))
+                let cause = exception(part.result);
+                Err(Box::new(Failed::dependency(&part.task_id, cause)))
             }
             _ => Ok(part.result),
         });
@@ -272,7 +273,7 @@ impl Executor {
         Ok(match joined {
             Ok(Value::Array(values)) => Ok(values),
             Ok(value) => Ok(vec![value]),
-            Err(exception) => Err(Failed::chord(format!("Join error: {}", exception.repr()))),
+            Err(exception) => Err(join_error(&exception.repr())),
         })
     }
 
@@ -366,4 +367,8 @@ impl Executor {
 fn exception(value: Value) -> TaskException {
     let shown = repr::repr_value(&value);
     TaskException::from_value(value).unwrap_or_else(|_| TaskException::builtin("Exception", shown))
+}
+
+fn join_error(why: &str) -> Box<Failed> {
+    Box::new(Failed::chord(format!("Join error: {why}")))
 }

@@ -381,12 +381,12 @@ impl Executor {
         &self,
         actions: Vec<Action>,
         is_again: bool,
-    ) -> Option<Vec<Box<FollowUp>>> {
+    ) -> Option<Vec<FollowUp>> {
         let mut sends = Vec::new();
         let mut actions = actions.into_iter();
         while let Some(action) = actions.next() {
             match action {
-                Action::Send(follow_up) => sends.push(follow_up),
+                Action::Send(follow_up) => sends.push(*follow_up),
                 Action::Start {
                     group,
                     size,
@@ -408,8 +408,8 @@ impl Executor {
     }
 
     /// Sends until the broker has everything; `false` when a stop came first.
-    pub(super) async fn send_all(&self, follow_ups: Vec<Box<FollowUp>>) -> bool {
-        let sends = follow_ups.into_iter().map(|next| self.send(*next));
+    pub(super) async fn send_all(&self, follow_ups: Vec<FollowUp>) -> bool {
+        let sends = follow_ups.into_iter().map(|next| self.send(next));
         let mut sends = stream::iter(sends).buffered(SENDS_IN_FLIGHT);
         while let Some(is_sent) = sends.next().await {
             if !is_sent {
