@@ -23,6 +23,16 @@ def add(x, y):
     return x + y
 
 
+@app.task(name="proj.total")
+def total(values):
+    return sum(values)
+
+
+@app.task(name="proj.identity")
+def identity(value):
+    return value
+
+
 @app.task(name="proj.boom")
 def boom(exc_type, text):
     raise getattr(builtins, exc_type)(text)

@@ -2,15 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use celeriac::protocol::canvas::Signature;
 use celeriac::protocol::envelope::Envelope;
-use celeriac::{SendOptions, clock};
+use celeriac::{SendOptions, clock, signature};
 use celeriac_tests::eventually::eventually;
 use celeriac_tests::fleet::{Fleet, times};
 use celeriac_tests::process::PATIENCE;
 use chrono::TimeDelta;
 use rustix::process::Signal;
-use serde_json::{Map, json};
+use serde_json::json;
 
 /// How long a stop may take while a server is away, with room for a slow machine.
 const STOP_MAX: Duration = Duration::from_secs(15);
@@ -68,10 +67,8 @@ async fn a_link_with_a_countdown_beyond_all_time_costs_no_slot() {
     let fleet = Fleet::new("").await;
     let worker = fleet.worker("worker").await;
     for _ in 0..4 {
-        let mut link = Signature::new("proj.echo", Vec::new(), Map::new());
-        link.options.insert("countdown".to_owned(), json!(-1e300));
         let options = SendOptions {
-            link: vec![link],
+            link: vec![signature("proj.echo", ()).set("countdown", -1e300)],
             ..SendOptions::default()
         };
         let result = fleet.send("proj.echo", Vec::new(), options).await;

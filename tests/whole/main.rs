@@ -9,6 +9,8 @@
 mod addresses;
 /// Messages that nobody can run, and what a person does with them.
 mod bad_messages;
+/// Chains, groups and chords.
+mod canvas;
 /// What is typed or set wrongly, and services that are away: what the person reads.
 mod canvas_crashes;
 mod command_errors;

@@ -2,10 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use celeriac::SendOptions;
-use celeriac::clock;
-use celeriac::protocol::canvas::Signature;
 use celeriac::protocol::state::State;
+use celeriac::{SendOptions, clock, signature};
 use celeriac_tests::eventually::eventually;
 use celeriac_tests::process::PATIENCE;
 use celeriac_tests::side::{Seen, Side, Sides, Told};
@@ -256,9 +254,7 @@ async fn what_becomes_of_the_message() {
 async fn what_is_rejected_for_good_has_failed_for_what_follows() {
     let sides = Sides::told(&Told::default()).await;
     let (id, errback_id) = ("a-rejected-one", "its-errback");
-    let mut errback = Signature::new("options.plain", Vec::new(), Map::new());
-    let id_of_errback = Value::from(errback_id);
-    errback.options.insert("task_id".to_owned(), id_of_errback);
+    let errback = signature("options.plain", ()).set("task_id", errback_id);
     let told = SendOptions {
         task_id: Some(id.to_owned()),
         link_error: vec![errback],

@@ -15,6 +15,8 @@ use serde_json::{Map, Value, json};
 /// All of them.
 pub(crate) fn register(app: AppBuilder) -> AppBuilder {
     app.task::<add>()
+        .task::<total>()
+        .task::<identity>()
         .task::<boom>()
         .task::<flaky>()
         .task::<expected>()
@@ -35,6 +37,16 @@ pub(crate) fn register(app: AppBuilder) -> AppBuilder {
 #[celery::task(name = "proj.add")]
 fn add(x: i64, y: i64) -> TaskResult<i64> {
     Ok(x + y)
+}
+
+#[celery::task(name = "proj.total")]
+fn total(values: Vec<i64>) -> TaskResult<i64> {
+    Ok(values.into_iter().sum())
+}
+
+#[celery::task(name = "proj.identity")]
+fn identity(value: Value) -> TaskResult<Value> {
+    Ok(value)
 }
 
 /// Raises what the caller names.

@@ -5,9 +5,8 @@
 
 use std::time::Duration;
 
-use celeriac::protocol::canvas::Signature;
-use celeriac::{App, ResultError, SendOptions, Settings};
-use serde_json::{Map, Value, json};
+use celeriac::{App, ResultError, Settings, signature};
+use serde_json::Value;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -19,16 +18,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let app = App::builder("client", settings).build()?;
     // Either worker runs the file's task; only Python's has this one, on a queue of its own.
-    let mut report = Signature::new("reports.summarise", Vec::new(), Map::new());
-    report.options.insert("queue".to_owned(), json!("reports"));
-    let options = SendOptions {
-        link: vec![report],
-        ..SendOptions::default()
-    };
-    let task = "worker.tasks.process_file_task";
-    let sent = app
-        .send_task(task, vec![json!(path)], Map::new(), options)
-        .await?;
+    let report = signature("reports.summarise", ()).set("queue", "reports");
+    let file = signature("worker.tasks.process_file_task", (path,)).link(report);
+    let sent = file.delay(&app).await?;
     match sent.get::<Value>(Duration::from_secs(60)).await {
         Ok(value) => println!("{value}"),
         Err(ResultError::Failed { exception, .. }) => {

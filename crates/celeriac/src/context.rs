@@ -11,6 +11,7 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use celeriac_protocol::canvas::Canvas;
+use celeriac_protocol::exception::TaskException;
 use celeriac_protocol::message::{Headers, TaskMessage};
 use celeriac_protocol::{DeliveryInfo, Properties, State};
 use chrono::{DateTime, Utc};
@@ -19,9 +20,9 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::canvas::unsendable;
-use crate::app::{App, AsyncResult, SendError, SendOptions};
+use crate::app::{App, AsyncResult, ResultNode, SendError, SendOptions};
 use crate::backend::Author;
-use crate::canvas::{self, Ids};
+use crate::canvas::{self, Ids, NOTHING, Signature};
 use crate::handler::Outcome;
 use crate::threads::Threads;
 use crate::transport::Error;
@@ -290,27 +291,41 @@ impl Context {
     }
 
     /// Sends a canvas in place of this task: it gets the task's id, and all that follows the task follows it. To be
-    /// returned from the task (`return self.replace(...)`).
-    pub fn replace(&self, canvas: Canvas) -> Outcome {
-        Outcome::Replace(Box::new(canvas))
+    /// returned from the task (`return context.replace(...)`).
+    pub fn replace(&self, with: impl Into<Signature>) -> Outcome {
+        match Canvas::try_from(with.into()) {
+            Ok(canvas) => Outcome::Replace(Box::new(canvas)),
+            Err(error) => Outcome::failure(TaskException::new(
+                "kombu.exceptions",
+                "EncodeError",
+                vec![Value::from(error.to_string())],
+            )),
+        }
     }
 
     /// Sends a canvas as one more member of the header that this task is in; the body waits for it, too. Returns what
-    /// will come of it, `[[id, parent], members]`.
+    /// will come of it.
     ///
     /// # Errors
     /// As [`App::send_task`]; [`SendError::Backend`]; [`SendError::Arguments`] where this task is in no chord.
-    pub async fn add_to_chord(&self, canvas: Canvas) -> Result<Value, SendError> {
+    pub async fn add_to_chord(
+        &self,
+        signature: impl Into<Signature> + Send,
+    ) -> Result<ResultNode, SendError> {
+        let canvas = Canvas::try_from(signature.into())?;
         let place = format!("add-{}", self.inner.added.fetch_add(1, Ordering::Relaxed));
         let app = self.app();
         let planned = canvas::added(app, self.message(), canvas.clone(), &place);
         let (follow_ups, result) = planned.map_err(|error| unsendable(&canvas, &error))?;
-        let group = self.group().unwrap_or_default();
-        let id = result
-            .pointer("/0/0")
-            .and_then(Value::as_str)
-            .unwrap_or_default();
-        let grown = app.backend().chord_grow(group, id);
+        let result = app
+            .result_from_tuple(&result)
+            .ok_or_else(|| SendError::Arguments {
+                task: self.task_name().to_owned(),
+                reason: NOTHING.to_owned(),
+            })?;
+        let grown = app
+            .backend()
+            .chord_grow(self.group().unwrap_or_default(), result.id());
         grown.await.map_err(|source| SendError::Backend {
             task: self.task_name().to_owned(),
             url: app.backend_url().to_owned(),

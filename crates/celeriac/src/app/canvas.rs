@@ -2,15 +2,57 @@
 //!
 //! Counterpart: `celery/canvas.py` (`apply_async` of each kind) @ 5.7.0.
 
+use celeriac_protocol::Serializer;
 use celeriac_protocol::canvas::Canvas;
+use celeriac_protocol::message::Routing;
 use serde_json::{Map, Value};
 
-use super::App;
-use super::send::SendError;
-use crate::canvas::{Action, FollowUps, Ids, Parent, Unsendable};
+use super::send::{SendError, SendOptions};
+use super::{App, ResultNode};
+use crate::canvas::{Action, FollowUps, Ids, NOTHING, Parent, Unsendable};
 use crate::context::Context;
 
 impl App {
+    /// Sends a canvas as a caller does: under new ids, where it has none.
+    ///
+    /// # Errors
+    /// As [`Self::send_canvas`]; [`SendError::Arguments`] where there was nothing to send.
+    pub(crate) async fn apply(
+        &self,
+        canvas: &Canvas,
+        args: &[Value],
+        options: SendOptions,
+    ) -> Result<ResultNode, SendError> {
+        let options = options.into_map()?;
+        let ignores = match canvas {
+            Canvas::Task(task) => self.ignores_result(&task.task, &task.options, &options),
+            _ => false,
+        };
+        let result = self.send_canvas(canvas, args, options, Ids::Random).await?;
+        let result = result.and_then(|tuple| self.result_from_tuple(&tuple));
+        match result {
+            Some(ResultNode::Task(task)) => Ok(ResultNode::Task(task.ignored(ignores))),
+            Some(group) => Ok(group),
+            None => Err(SendError::Arguments {
+                task: canvas.to_signature().task,
+                reason: NOTHING.to_owned(),
+            }),
+        }
+    }
+
+    /// Whether no result will be stored of a task that is sent with these options.
+    fn ignores_result(
+        &self,
+        task: &str,
+        own: &Map<String, Value>,
+        given: &Map<String, Value>,
+    ) -> bool {
+        let said =
+            [given, own].map(|options| options.get("ignore_result").and_then(Value::as_bool));
+        let of_task = || Some(self.registered(task)?.effective.ignore_result);
+        said[0].or(said[1]).or_else(of_task).unwrap_or(false)
+    }
+
     /// Sends what `canvas.apply_async(args, **options)` sends in Python, as children of the task that runs here, if one
     /// does. Returns what will come of it, `[[id, parent], members]`; `None`: there was nothing to send.
     ///
@@ -52,6 +94,7 @@ impl App {
         if let Some(running) = &running {
             running.goes_on().map_err(unsent)?;
         }
+        follow_ups.actions.iter().try_for_each(can_be_written)?;
         for action in follow_ups.actions {
             match action {
                 Action::Send(next) => {
@@ -82,6 +125,23 @@ impl App {
         }
         Ok(())
     }
+}
+
+/// JSON writes everything; of the others, the caller is told before anything is sent.
+fn can_be_written(action: &Action) -> Result<(), SendError> {
+    let Action::Send(next) = action else {
+        return Ok(());
+    };
+    if next.message.serializer == Serializer::Json {
+        return Ok(());
+    }
+    let written = next
+        .message
+        .try_to_envelope(&Routing::queue(&next.queue), "");
+    written.map(drop).map_err(|error| SendError::Arguments {
+        task: next.message.headers.task.clone(),
+        reason: error.to_string(),
+    })
 }
 
 pub(crate) fn unsendable(canvas: &Canvas, error: &Unsendable) -> SendError {

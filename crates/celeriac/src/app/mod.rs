@@ -33,7 +33,7 @@ use uuid::Uuid;
 
 pub use dead_letters::{DeadLetters, Pages};
 pub(crate) use registered::Registered;
-pub use result::{AsyncResult, GroupResult, ResultError, ResultNode, join};
+pub use result::{AsyncResult, GroupResult, ResultError, ResultNode, ResultSet, join};
 pub use send::{SendError, SendOptions};
 pub use settings::Settings;
 

@@ -5,17 +5,17 @@
 
 use std::time::Duration;
 
-use celeriac_protocol::canvas::Signature;
+use celeriac_protocol::canvas;
 use celeriac_protocol::compose::TaskCall;
 use celeriac_protocol::headers::TimeLimit;
 use celeriac_protocol::message::{Routing, TaskMessage};
-use celeriac_protocol::{Compression, Serializer};
+use celeriac_protocol::{Canvas, Compression, Serializer, timestamp};
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::{App, AsyncResult};
-use crate::canvas::Parent;
+use crate::canvas::{Parent, Signature};
 use crate::clock;
 use crate::context::{Context, child};
 use crate::events;
@@ -59,6 +59,58 @@ pub struct SendOptions {
     pub link: Vec<Signature>,
     /// Sent with the failed task's id when the task has failed.
     pub link_error: Vec<Signature>,
+}
+
+impl SendOptions {
+    /// As Celery writes them.
+    ///
+    /// # Errors
+    /// [`SendError::Arguments`]: a callback or an errback cannot be written.
+    pub(crate) fn into_map(self) -> Result<Map<String, Value>, SendError> {
+        let seconds = |limit: Duration| Value::from(limit.as_secs());
+        let time = |time: DateTime<Utc>| Value::from(timestamp::isoformat(time));
+        let headers = Some(self.headers).filter(|headers| !headers.is_empty());
+        let options = [
+            ("task_id", self.task_id.map(Value::from)),
+            ("queue", self.queue.map(Value::from)),
+            (
+                "countdown",
+                self.countdown.map(|wait| wait.as_secs_f64().into()),
+            ),
+            ("eta", self.eta.map(time)),
+            ("expires", self.expires.map(time)),
+            ("priority", self.priority.map(Value::from)),
+            ("time_limit", self.time_limit.map(seconds)),
+            ("soft_time_limit", self.soft_time_limit.map(seconds)),
+            ("ignore_result", self.ignore_result.map(Value::from)),
+            (
+                "serializer",
+                self.serializer.map(|serializer| serializer.name().into()),
+            ),
+            (
+                "compression",
+                self.compression
+                    .map(|compression| compression.name().into()),
+            ),
+            ("headers", headers.map(Value::Object)),
+            ("link", links(self.link)?.map(values)),
+            ("link_error", links(self.link_error)?.map(values)),
+        ];
+        let given = options.into_iter();
+        let given = given.filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        Ok(given.collect())
+    }
+}
+
+fn links(signatures: Vec<Signature>) -> Result<Option<Vec<canvas::Signature>>, SendError> {
+    let links = signatures.into_iter();
+    let links = links.map(|link| Ok(Canvas::try_from(link)?.to_signature()));
+    let links = links.collect::<Result<Vec<_>, SendError>>()?;
+    Ok((!links.is_empty()).then_some(links))
+}
+
+fn values(signatures: Vec<canvas::Signature>) -> Value {
+    signatures.iter().map(canvas::Signature::to_value).collect()
 }
 
 /// Why a task could not be sent.
@@ -111,7 +163,7 @@ impl App {
     ///
     /// # Errors
     /// [`SendError::Broker`]: the broker is away; [`SendError::is_transient`] says whether to try again.
-    /// [`SendError::Arguments`]: msgpack or YAML has no form for one of them.
+    /// [`SendError::Arguments`]: msgpack or YAML has no form for one of them, or a callback cannot be written.
     pub async fn send_task(
         &self,
         name: &str,
@@ -129,7 +181,7 @@ impl App {
         }
         let options = self.with_those_of_the_task(name, options);
         let queue = self.queue(name, options.queue.as_deref());
-        let message = self.compose(name, args, kwargs, options);
+        let message = self.compose(name, args, kwargs, options)?;
         let id = message.headers.id.clone();
         let is_ignored = message.headers.ignore_result == Some(true);
         // JSON writes everything; of the others, the caller is told before anything is sent.
@@ -187,7 +239,7 @@ impl App {
         args: Vec<Value>,
         kwargs: Map<String, Value>,
         options: SendOptions,
-    ) -> TaskMessage {
+    ) -> Result<TaskMessage, SendError> {
         let id = options
             .task_id
             .unwrap_or_else(|| Uuid::new_v4().to_string());
@@ -214,11 +266,11 @@ impl App {
         if let Some(expires) = options.expires {
             call.expire_at(expires, clock::now());
         }
-        call.embed.callbacks = (!options.link.is_empty()).then_some(options.link);
-        call.embed.errbacks = (!options.link_error.is_empty()).then_some(options.link_error);
+        call.embed.callbacks = links(options.link)?;
+        call.embed.errbacks = links(options.link_error)?;
         let mut message = call.into_message();
         self.write_as_told(&mut message, options.serializer, options.compression);
-        message
+        Ok(message)
     }
 
     /// How a message is written: as its call says, else its task, else the settings.

@@ -2,6 +2,7 @@
 //!
 //! - `follow`: which calls follow, in which order; `compose`: a call as a message.
 //! - `ids`: the ids of what follows, the same whenever the task runs again.
+//! - `signature`: a canvas in Celery's words, for whoever sends one.
 //!
 //! What a canvas is made of, and what becomes of it, stands in `celeriac_protocol::canvas`.
 //!
@@ -10,9 +11,12 @@
 mod compose;
 mod follow;
 mod ids;
+mod signature;
 
 pub(crate) use compose::Parent;
 pub(crate) use follow::{
     Action, FollowUp, FollowUps, Unsendable, added, after_success, body, errbacks, instead,
 };
 pub(crate) use ids::Ids;
+pub(crate) use signature::NOTHING;
+pub use signature::{Signature, chain, chord, group, signature};

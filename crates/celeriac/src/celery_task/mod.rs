@@ -3,7 +3,7 @@
 //! - here: running such a task, and the typed errors that its own error type has no word for.
 //! - `arguments`: binding arguments to parameters as Python does.
 //! - `crate_app`: the crate's `Celery`, which its tasks insist on.
-//! - `delay`: `task::new(…).delay(&app)`.
+//! - `delay`: `task::new(…).delay(&app)`; `signatures`: `task::s((…))`.
 //!
 //! What the crate does itself is used where it is right (`from_request`, `run`, `on_success`,
 //! `on_failure`, `retry_eta`); its brokers and its worker loop are not.
@@ -14,6 +14,7 @@
 mod arguments;
 mod crate_app;
 mod delay;
+mod signatures;
 
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -28,6 +29,7 @@ use serde_json::Value;
 
 pub(crate) use crate_app::CrateApp;
 pub use delay::Delay;
+pub use signatures::TaskSignature;
 
 use crate::context::Context;
 use crate::executor;

@@ -86,7 +86,7 @@ impl ResultError {
 }
 
 /// The value of a task that is ready, or how it has failed.
-pub(super) fn outcome<T: DeserializeOwned>(meta: TaskMeta) -> Result<T, ResultError> {
+pub(super) fn outcome(meta: TaskMeta) -> Result<Value, ResultError> {
     let exception = || {
         let found = meta.exception();
         // Somebody has written something of his own.
@@ -104,7 +104,7 @@ pub(super) fn outcome<T: DeserializeOwned>(meta: TaskMeta) -> Result<T, ResultEr
             exception: exception(),
             id: meta.task_id,
         }),
-        _ => value(&meta.task_id, meta.result),
+        _ => Ok(meta.result),
     }
 }
 

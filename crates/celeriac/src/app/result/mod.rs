@@ -2,17 +2,20 @@
 //!
 //! - here: [`AsyncResult`].
 //! - `error`: why there is no value.
-//! - `group`: several results: those of a group, or any ([`join`]).
+//! - `node`: what comes of a canvas: a task or a group; `set`: those of a group, or any ([`join`]).
+//! - `parents`: what came before, and whether it has failed.
 //!
 //! Waiting is listening, not polling: all that wait in one app share one connection of the backend, so ten thousand may
 //! wait at a time.
 //!
-//! Counterpart: `celery/result.py` @ 5.7.0. Differences: nothing is remembered here, each question is asked of the
-//! backend; `follow_parents` is not needed, since a task that fails also fails what would have followed it.
+//! Counterpart: `celery/result.py` @ 5.7.0. Difference: nothing is remembered here, each question is asked of the backend.
 
 mod error;
-mod group;
+mod node;
+mod parents;
+mod set;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use celeriac_protocol::result::TaskMeta;
@@ -21,7 +24,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 pub use error::ResultError;
-pub use group::{GroupResult, ResultNode, join};
+pub use node::ResultNode;
+pub use set::{GroupResult, ResultSet, join};
 
 use super::App;
 use crate::context::Context;
@@ -32,7 +36,7 @@ use crate::transport::Error;
 pub struct AsyncResult {
     id: String,
     app: App,
-    parent: Option<Box<AsyncResult>>,
+    parent: Option<Arc<ResultNode>>,
     /// The task was sent with `ignore_result`: there will be none.
     is_ignored: bool,
     may_wait_in_task: bool,
@@ -63,9 +67,8 @@ impl AsyncResult {
         self
     }
 
-    fn with_parent(mut self, parent: Option<AsyncResult>) -> Self {
-        self.parent = parent.map(Box::new);
-        self
+    fn with_parent(self, parent: Option<Arc<ResultNode>>) -> Self {
+        Self { parent, ..self }
     }
 
     /// Lets a task wait for this one. A task that waits keeps its slot: where all slots wait for tasks that have none,
@@ -81,13 +84,13 @@ impl AsyncResult {
         &self.id
     }
 
-    /// The task before it in a chain, where the document that names this one says so.
-    pub fn parent(&self) -> Option<&AsyncResult> {
+    /// What came before it, where that is known: the task before it in a chain, the header of a chord.
+    pub fn parent(&self) -> Option<&ResultNode> {
         self.parent.as_deref()
     }
 
     /// Waits until the task is ready and returns its value; for ever without a timeout. An outage of the backend is
-    /// waited out for some seconds.
+    /// waited out for some seconds. Where what came before it has failed, that is the failure.
     ///
     /// # Cancel safety
     /// Dropped, it waits no more; it can be asked again.
@@ -99,10 +102,16 @@ impl AsyncResult {
         &self,
         timeout: impl Into<Option<Duration>> + Send,
     ) -> Result<T, ResultError> {
+        let value = self.value(timeout.into()).await?;
+        error::value(&self.id, value)
+    }
+
+    async fn value(&self, timeout: Option<Duration>) -> Result<Value, ResultError> {
         if self.is_ignored {
-            return error::value(&self.id, Value::Null);
+            return Ok(Value::Null);
         }
-        error::outcome(self.wait(timeout).await?)
+        let own = async { error::outcome(self.wait(timeout).await?) };
+        parents::followed(self.parent(), own).await
     }
 
     /// Waits until the task is ready and returns all that is stored about it, also a failure. Celery's
@@ -218,7 +227,7 @@ impl AsyncResult {
         let meta = self.meta().await?;
         let children = meta.map_or(Value::Null, |meta| meta.children);
         let children = children.as_array().map_or(&[][..], Vec::as_slice);
-        Ok(group::nodes(&self.app, children))
+        Ok(node::nodes(&self.app, children))
     }
 
     /// Removes what is stored about the task and its parents.
@@ -226,11 +235,14 @@ impl AsyncResult {
     /// # Errors
     /// The backend is away, or there is none.
     pub async fn forget(&self) -> Result<(), Error> {
-        let mut next = Some(self);
-        while let Some(result) = next {
-            self.app.backend().forget(&result.id).await?;
-            next = result.parent();
-        }
-        Ok(())
+        ResultNode::Task(self.clone()).forget().await
+    }
+
+    /// Asks all workers not to start the task.
+    ///
+    /// # Errors
+    /// The broker is away.
+    pub async fn revoke(&self) -> Result<(), Error> {
+        self.app.revoke(&[&self.id]).await
     }
 }
