@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::canvas::unsendable;
 use crate::app::{App, AsyncResult, ResultNode, SendError, SendOptions};
 use crate::backend::Author;
-use crate::canvas::{self, Ids, NOTHING, Signature};
+use crate::canvas::{self, NOTHING, Signature};
 use crate::handler::Outcome;
 use crate::threads::Threads;
 use crate::transport::Error;
@@ -276,18 +276,6 @@ impl Context {
     ) -> Result<AsyncResult, SendError> {
         let sending = self.app().send_task(name, args, kwargs, options);
         self.clone().scope(sending).await
-    }
-
-    /// Sends a canvas, whose first tasks get these arguments, as children of this one; also from another spawned future.
-    /// Returns what will come of it, `[[id, parent], members]`; null: there was nothing to send.
-    ///
-    /// # Errors
-    /// As [`App::send_task`]; [`SendError::Backend`]; [`Error::GivenUp`] where the run is over. A part may have been sent.
-    pub async fn send_canvas(&self, canvas: &Canvas, args: &[Value]) -> Result<Value, SendError> {
-        let app = self.app();
-        let sending = app.send_canvas(canvas, args, Map::new(), Ids::Random);
-        let result = self.clone().scope(sending).await?;
-        Ok(result.unwrap_or_default())
     }
 
     /// Sends a canvas in place of this task: it gets the task's id, and all that follows the task follows it. To be

@@ -93,8 +93,8 @@ impl SendOptions {
                     .map(|compression| compression.name().into()),
             ),
             ("headers", headers.map(Value::Object)),
-            ("link", links(self.link)?.map(values)),
-            ("link_error", links(self.link_error)?.map(values)),
+            ("link", links(self.link)?.as_deref().map(values)),
+            ("link_error", links(self.link_error)?.as_deref().map(values)),
         ];
         let given = options.into_iter();
         let given = given.filter_map(|(name, value)| Some((name.to_owned(), value?)));
@@ -109,7 +109,7 @@ fn links(signatures: Vec<Signature>) -> Result<Option<Vec<canvas::Signature>>, S
     Ok((!links.is_empty()).then_some(links))
 }
 
-fn values(signatures: Vec<canvas::Signature>) -> Value {
+fn values(signatures: &[canvas::Signature]) -> Value {
     signatures.iter().map(canvas::Signature::to_value).collect()
 }
 

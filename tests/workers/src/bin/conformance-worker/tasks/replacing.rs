@@ -273,8 +273,10 @@ async fn chord_add(call: Invocation) -> Ended {
 }
 
 async fn send(call: &Invocation, canvas: Canvas) -> Result<Value, TaskException> {
-    let sent = call.context.send_canvas(&canvas, &[]).await;
-    sent.map_err(|error| unsent(&error))
+    let sent = celeriac::Signature::from(canvas);
+    let sent = sent.delay(call.context.app()).await;
+    let result = sent.map_err(|error| unsent(&error))?;
+    Ok(result.as_tuple())
 }
 
 fn unsent(error: &SendError) -> TaskException {
