@@ -46,11 +46,26 @@ fn identity(value: Value) -> TaskResult<Value> {
 #[celery::task(name = "parent")]
 async fn parent() -> TaskResult<i64> {
     let context = Context::current().expect("runs as a task");
-    let sent = chord([add::s((1, 2)), add::s((3, 4))], total::s(())).delay(context.app());
-    let sent = sent.await.expect("memory takes it");
+    let sums = chord([add::s((1, 2)), add::s((3, 4))], total::s(()));
+    let sent = sums.delay(context.app()).await.expect("memory takes it");
     let refused = sent.get::<i64>(PATIENCE).await.unwrap_err();
     assert!(matches!(refused, ResultError::WouldBlock), "{refused:?}");
     Ok(sent.allow_join().get(PATIENCE).await.expect("it succeeds"))
+}
+
+/// Says what it is stamped with.
+struct Stamped;
+
+#[async_trait]
+impl Handler for Stamped {
+    fn name(&self) -> &str {
+        "stamped"
+    }
+
+    async fn run(&self, invocation: Invocation) -> Outcome {
+        let headers = invocation.context.headers();
+        Outcome::Success(json!([headers.stamped_headers, headers.stamps]))
+    }
 }
 
 /// Is replaced by what it is given.
@@ -80,7 +95,8 @@ fn app(name: &str) -> App {
         .task::<boom>()
         .task::<identity>()
         .task::<parent>()
-        .handler(Replaced);
+        .handler(Replaced)
+        .handler(Stamped);
     app.build().expect("the URLs are right")
 }
 
@@ -146,12 +162,22 @@ async fn every_kind_comes_to_its_value() {
             (group([add::s((2, 2))]).immutable(), json!([4])),
             (signature("replaced", (2, 3)) | add::s((10,)), json!(16)),
             (signature("parent", ()), json!(10)),
+            (
+                chain![add::s((1, 1)), signature("stamped", ())].stamp(json!({"release": "7"})),
+                json!([["release"], {"release": "7"}]),
+            ),
+            (
+                add::s((1, 1)) | add::s((2, 2)).set("immutable", true),
+                json!(4),
+            ),
         ] {
             assert_eq!(value(&app, signature).await, expected);
         }
-        let partial = add::s((2,)).apply_async(&app, (40,), SendOptions::default());
-        let partial = partial.await.expect("memory takes it");
-        assert_eq!(partial.get::<i64>(PATIENCE).await.expect("a number"), 42);
+        let partial = add::s((2,));
+        assert_eq!(value(&app, partial.clone_with((40,))).await, 42);
+        let sent = partial.apply_async(&app, (40,), SendOptions::default());
+        let sent = sent.await.expect("memory takes it");
+        assert_eq!(sent.get::<i64>(PATIENCE).await.expect("a number"), 42);
     })
     .await;
 }
@@ -205,8 +231,9 @@ async fn callbacks_and_errbacks_have_the_ids_that_were_fixed() {
             link: vec![identity::s(()).set("task_id", "an-id")],
             ..SendOptions::default()
         };
-        let sum = add::s(()).apply_async(&app, (1, 2), callback);
-        sum.await.expect("memory takes it");
+        let sum = add::s(());
+        let sent = sum.apply_async(&app, (1, 2), callback);
+        sent.await.expect("memory takes it");
         let called = app.async_result("an-id");
         assert_eq!(called.get::<i64>(PATIENCE).await.expect("a number"), 3);
     })
@@ -344,6 +371,8 @@ async fn what_cannot_be_written_is_told_by_whoever_sends_it() {
         (signature("add", (1, bad.clone())), "add"),
         (signature("add", 5), "add"),
         (identity::s(()).kwargs(3), "identity"),
+        (identity::s(()).stamp(3), "identity"),
+        (identity::s(()).clone_with(3), "identity"),
         (identity::s(()).set("queue", bad.clone()), "identity"),
         (
             chain![add::s((1, 1)), identity::s((bad.clone(),))],
@@ -369,8 +398,9 @@ async fn what_cannot_be_written_is_told_by_whoever_sends_it() {
         let mut signature = signature;
         assert!(signature.freeze(&app).is_err());
     }
-    let args = add::s(()).apply_async(&app, (1, bad), SendOptions::default());
-    assert!(matches!(args.await, Err(SendError::Arguments { .. })));
+    let sum = add::s(());
+    let sent = sum.apply_async(&app, (1, bad), SendOptions::default());
+    assert!(matches!(sent.await, Err(SendError::Arguments { .. })));
 }
 
 #[tokio::test]
