@@ -109,8 +109,31 @@ impl Signature {
     #[must_use]
     pub fn set(self, option: &str, value: impl Serialize) -> Self {
         self.change(|canvas| {
-            let value = written(&value)?;
-            canvas.options_mut().insert(option.to_owned(), value);
+            let options = [(option.to_owned(), written(&value)?)];
+            *canvas = std::mem::take(canvas).set(options.into_iter().collect());
+            Ok(())
+        })
+    }
+
+    /// Stamps all tasks in it, their callbacks and errbacks with headers: whatever is written as an object. Of a chord only
+    /// the header, as in Celery; for visitors, and for lists of stamps, see [`Canvas::stamp`].
+    #[must_use]
+    pub fn stamp(self, headers: impl Serialize) -> Self {
+        self.change(|canvas| {
+            let Value::Object(headers) = written(&headers)? else {
+                return Err("stamps must be an object".to_owned());
+            };
+            let stamped = canvas.stamp(None, false, &headers);
+            stamped.map_err(|error| error.to_string())
+        })
+    }
+
+    /// A copy with further arguments, which come before its own: `clone` in Celery.
+    #[must_use]
+    pub fn clone_with(&self, args: impl Serialize) -> Self {
+        let copy = self.clone();
+        copy.change(|canvas| {
+            *canvas = canvas.clone_with(&list(&args)?, &Map::new(), &Map::new());
             Ok(())
         })
     }
