@@ -137,7 +137,11 @@ async fn canvases(world: &World, other: &str) {
     ] {
         assert_eq!(world.get(signature).await, expected);
     }
+    calls_back(world, other).await;
+}
 
+/// Callbacks, errbacks and failures.
+async fn calls_back(world: &World, other: impl Fn(Signature) -> Signature) {
     let mut callback = other(add::s((100,)));
     let called = callback.freeze(&world.app).expect("there is a task");
     assert_eq!(world.get(add::s((1, 1)).link(callback)).await, 2);
