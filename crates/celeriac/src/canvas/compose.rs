@@ -324,6 +324,35 @@ mod tests {
     }
 
     #[test]
+    fn what_follows_has_the_priority_of_its_parent_where_the_settings_say_so() {
+        let sent = |task_inherit_parent_priority: bool| {
+            let settings = Settings {
+                broker_url: "memory://".to_owned(),
+                task_inherit_parent_priority,
+                ..Settings::default()
+            };
+            let app = App::builder("x", settings).build();
+            let mut link = Signature::new("after", Vec::new(), Map::new());
+            link.options.insert("priority".to_owned(), json!(2));
+            let mut ended = TaskCall::new("before", "an-id", Vec::new());
+            ended.priority = 7;
+            ended.embed.callbacks = Some(vec![link]);
+            ended.embed.chain = Some(vec![Signature::new("next", Vec::new(), Map::new())]);
+            let ended = ended.into_message();
+            let sent = after_success(&app.expect("the URL is right"), &ended, &json!(1));
+            let actions = sent.expect("it can be sent").actions.into_iter();
+            let priorities = actions.map(|action| match action {
+                Action::Send(sent) => sent.message.properties.priority,
+                Action::Start { .. } => None,
+            });
+            priorities.collect::<Vec<_>>()
+        };
+        assert_eq!(sent(false), [Some(2), Some(0)]);
+        // As in Celery, over that of the signature, too.
+        assert_eq!(sent(true), [Some(7), Some(7)]);
+    }
+
+    #[test]
     fn a_countdown_beyond_all_time_is_none() {
         for countdown in [json!(1e300), json!(-1e300), json!(1e18), json!("soon")] {
             let options = json!({"countdown": countdown});

@@ -75,48 +75,35 @@ impl Executor {
         failpoint("before_part");
         // The same for each try: an answer may get lost.
         let token = Uuid::new_v4().simple().to_string();
-        let mut backoff = Backoff::new();
+        let count = || self.app.backend().chord_part(part, &token);
         loop {
-            match self.app.backend().chord_part(part, &token).await {
-                Ok(Counted::Over | Counted::Waiting) => {
+            let claim = match self.insisting(part.group, count).await {
+                None => return false,
+                Some(Counted::Over | Counted::Waiting) => {
                     failpoint("after_part");
                     return true;
                 }
-                Ok(Counted::Claimed(claim)) => {
-                    failpoint("after_claim");
-                    let chord = Chord {
-                        group: part.group,
-                        body,
-                        by,
-                        is_again: part.is_again,
-                    };
-                    match Box::pin(self.complete(&chord, &claim)).await {
-                        Completed::Over => return true,
-                        Completed::Stopped => return false,
-                        // Whoever has it now may be dead: look again.
-                        Completed::Lost => log::warn!(
-                            "Chord callback for '{}' not published: dispatch claim is no longer owned by this worker",
-                            shown(part.group)
-                        ),
-                    }
-                }
                 // Whoever has claimed it may be dead; then it is ours when the claim ends.
-                Ok(Counted::Held(left)) => {
-                    if !self.patience.wait(left).await {
-                        return false;
-                    }
-                }
-                Err(error) => {
-                    if self.patience.is_worth_mentioning() {
-                        log::warn!(
-                            "cannot count the part of {} in its chord, trying again: {error}",
-                            shown(part.task_id)
-                        );
-                    }
-                    if !backoff.wait(&self.patience).await {
-                        return false;
-                    }
-                }
+                Some(Counted::Held(left)) => match self.patience.wait(left).await {
+                    true => continue,
+                    false => return false,
+                },
+                Some(Counted::Claimed(claim)) => claim,
+            };
+            failpoint("after_claim");
+            let chord = Chord {
+                group: part.group,
+                body,
+                by,
+                is_again: part.is_again,
+            };
+            match Box::pin(self.complete(&chord, &claim)).await {
+                Completed::Over => return true,
+                Completed::Stopped => return false,
+                Completed::Lost => log::warn!(
+                    "Chord callback for '{}' not published: dispatch claim is no longer owned by this worker",
+                    shown(part.group)
+                ),
             }
         }
     }
