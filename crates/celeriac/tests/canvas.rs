@@ -48,8 +48,11 @@ async fn parent() -> TaskResult<i64> {
     let context = Context::current().expect("runs as a task");
     let sums = chord([add::s((1, 2)), add::s((3, 4))], total::s(()));
     let sent = sums.delay(context.app()).await.expect("memory takes it");
-    let refused = sent.get::<i64>(PATIENCE).await.unwrap_err();
-    assert!(matches!(refused, ResultError::WouldBlock), "{refused:?}");
+    let refused = sent.get::<i64>(PATIENCE).await;
+    assert!(
+        matches!(refused, Err(ResultError::WouldBlock)),
+        "{refused:?}"
+    );
     Ok(sent.allow_join().get(PATIENCE).await.expect("it succeeds"))
 }
 
@@ -245,7 +248,8 @@ async fn callbacks_and_errbacks_have_the_ids_that_were_fixed() {
 
 /// `ValueError('bad')` of which task
 async fn failure(result: &ResultNode) -> (String, String) {
-    let failed = result.get::<Value>(PATIENCE).await.unwrap_err();
+    let failed = result.get::<Value>(PATIENCE).await;
+    let failed = failed.expect_err("it fails");
     let text = failed.exception().map(TaskException::repr);
     match failed {
         ResultError::Failed { id, .. } | ResultError::Revoked { id, .. } => {
