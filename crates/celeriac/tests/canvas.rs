@@ -48,11 +48,8 @@ async fn parent() -> TaskResult<i64> {
     let context = Context::current().expect("runs as a task");
     let sums = chord([add::s((1, 2)), add::s((3, 4))], total::s(()));
     let sent = sums.delay(context.app()).await.expect("memory takes it");
-    let refused = sent.get::<i64>(PATIENCE).await;
-    assert!(
-        matches!(refused, Err(ResultError::WouldBlock)),
-        "{refused:?}"
-    );
+    let refused = sent.get::<i64>(PATIENCE).await.expect_err("it has failed");
+    assert!(matches!(refused, ResultError::WouldBlock), "{refused:?}");
     Ok(sent.allow_join().get(PATIENCE).await.expect("it succeeds"))
 }
 
@@ -248,8 +245,10 @@ async fn callbacks_and_errbacks_have_the_ids_that_were_fixed() {
 
 /// `ValueError('bad')` of which task
 async fn failure(result: &ResultNode) -> (String, String) {
-    let failed = result.get::<Value>(PATIENCE).await;
-    let failed = failed.expect_err("it fails");
+    let failed = result
+        .get::<Value>(PATIENCE)
+        .await
+        .expect_err("it has failed");
     let text = failed.exception().map(TaskException::repr);
     match failed {
         ResultError::Failed { id, .. } | ResultError::Revoked { id, .. } => {
@@ -359,7 +358,10 @@ async fn a_set_of_results_is_waited_for_together() {
         assert!(set.successful().await.expect("memory tells"));
         assert_eq!(set.completed_count().await.expect("memory tells"), 2);
         let other = ResultSet::new([both.clone(), one.clone()]);
-        let strings = other.join::<Vec<i64>>(PATIENCE).await.unwrap_err();
+        let strings = other
+            .join::<Vec<i64>>(PATIENCE)
+            .await
+            .expect_err("it has failed");
         assert!(
             matches!(&strings, ResultError::Value { id, .. } if id == one.id()),
             "{strings}"

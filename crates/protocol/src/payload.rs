@@ -28,7 +28,7 @@ pub fn write(
     Ok(packed(meta.to_bytes(serializer)?, compression))
 }
 
-/// As [`write`], of what is no result: a chord's part, or a group.
+/// As [`write()`], of what is no result: a chord's part, or a group.
 ///
 /// # Errors
 /// The serializer cannot write something that is in it.

@@ -63,30 +63,27 @@ impl Planner<'_> {
         }
     }
 
+    /// In the order in which Celery adds to the options.
     fn freeze_task(&mut self, options: &mut Map<String, Value>, belongs: Belongs) -> Place {
-        let mut put = |key: &str, value: Option<Value>| {
+        let id = self.id_of(options, belongs.id);
+        let is_named = |text: &String| !text.is_empty();
+        let root_id = belongs.root_id.filter(is_named);
+        let parent_id = belongs.parent_id.filter(is_named);
+        let is_new = |key: &str| !options.contains_key(key);
+        let reply_to = is_new("reply_to").then(|| json!(self.oid));
+        let group_id = belongs.group_id.filter(|_| is_new("group_id"));
+        for (key, value) in [
+            ("root_id", root_id.map(Value::from)),
+            ("parent_id", parent_id.map(Value::from)),
+            ("reply_to", reply_to),
+            ("group_id", group_id.map(Value::from)),
+            ("chord", belongs.chord),
+            ("group_index", belongs.group_index.map(Value::from)),
+        ] {
             if let Some(value) = value {
                 options.insert(key.to_owned(), value);
             }
-        };
-        let is_named = |text: &String| !text.is_empty();
-        put("root_id", belongs.root_id.filter(is_named).map(Value::from));
-        put(
-            "parent_id",
-            belongs.parent_id.filter(is_named).map(Value::from),
-        );
-        put("chord", belongs.chord);
-        put("group_index", belongs.group_index.map(Value::from));
-        if !options.contains_key("reply_to") {
-            options.insert("reply_to".to_owned(), json!(self.oid));
         }
-        if let Some(group) = belongs
-            .group_id
-            .filter(|_| !options.contains_key("group_id"))
-        {
-            options.insert("group_id".to_owned(), group.into());
-        }
-        let id = self.id_of(options, belongs.id);
         self.results.task(id)
     }
 
