@@ -414,6 +414,17 @@ async fn a_push_wakes_whoever_waits() {
 }
 
 #[tokio::test]
+async fn a_push_before_the_wait_is_not_missed() {
+    for world in each(|_| {}).await {
+        assert!(world.take(&["q"], 1).await.is_empty());
+        world.publish("q", 3, 0..1).await;
+        let (queues, waiting) = (["q".to_owned()], Instant::now());
+        world.transport.woken(&queues).await;
+        assert!(waiting.elapsed() < Duration::from_secs(2), "{}", world.name);
+    }
+}
+
+#[tokio::test]
 async fn a_push_wakes_whoever_has_just_taken_the_last_one() {
     for pushed_to in [0, 3] {
         for world in each(|_| {}).await {

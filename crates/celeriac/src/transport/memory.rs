@@ -158,8 +158,12 @@ impl Transport for MemoryTransport {
         Ok(taken)
     }
 
-    async fn woken(&self, _queues: &[String]) {
+    async fn woken(&self, queues: &[String]) {
         let pushed = self.broker.pushed.notified();
+        // What came since the last take has rung already.
+        if self.state().has_any(queues) {
+            return;
+        }
         // Whether it rang or not, the caller looks next.
         tokio::time::timeout(LOOK_INTERVAL, pushed).await.ok();
     }
@@ -399,6 +403,11 @@ impl State {
             QueueEnd::Front => list.push_back(raw),
             QueueEnd::Back => list.push_front(raw),
         }
+    }
+
+    fn has_any(&self, queues: &[String]) -> bool {
+        let mut lists = self.lists.iter();
+        lists.any(|((queue, _), list)| queues.contains(queue) && !list.is_empty())
     }
 
     fn pop(&mut self, queue: &str, step: u8) -> Option<Vec<u8>> {
