@@ -1,7 +1,8 @@
 //! What follows a task: callbacks, the next of a chain, errbacks, the body of a chord, a replacement.
 //!
 //! Counterpart: `celery/app/trace.py` (`_dispatch_callbacks_and_chain`), `celery/backends/base.py`
-//! (`Backend._call_task_errbacks`), `celery/app/task.py` (`Task.replace`) @ 5.7.0.
+//! (`Backend._call_task_errbacks`), `celery/app/task.py` (`Task.replace`) @ 5.7.0. Difference: a chain as an errback is sent
+//! like any other; Celery takes it for a task that it can call, and fails.
 
 use celeriac_protocol::canvas::{Canvas, CanvasError, Plan, Planner, Replaced, Signature, Step};
 use celeriac_protocol::exception::TaskException;

@@ -10,6 +10,8 @@
 
 mod compose;
 mod follow;
+#[cfg(test)]
+mod golden_tests;
 mod ids;
 mod signature;
 
