@@ -310,6 +310,52 @@ fn unshared(value: &Value) -> Value {
     Value::Object(map)
 }
 
+#[test]
+fn who_hears_of_a_group_that_will_not_run_is_who_celery_tells() {
+    let cases = fixture::<Value>("canvas/chord_error");
+    let groups = cases
+        .iter()
+        .filter_map(|case| match canvas(&case["signature"]) {
+            // Celery drops an errback that cannot be sent; here that is seen when it is sent.
+            Canvas::Group(group) if name(case) != "group_errback_invalid/frozen" => {
+                Some((case, group))
+            }
+            _ => None,
+        });
+    check_all(
+        "chord_error",
+        groups.map(|(case, group)| {
+            let mut ids = ids();
+            let lost = Planner::new(OID, &mut ids).lost(group);
+            let told = lost.tasks.iter().flat_map(|task| {
+                let errbacks = task.errbacks.iter();
+                errbacks.map(|errback| json!([errback.task, task.id]))
+            });
+            let told: Vec<Value> = told.collect();
+            let revoked: Vec<&String> = lost.tasks.iter().map(|task| &task.id).collect();
+            let ours = json!([told, revoked, lost.group]);
+            (
+                name(case),
+                normal(&ours),
+                normal(&told_by_celery(&case["ops"])),
+            )
+        }),
+    );
+}
+
+fn told_by_celery(ops: &Value) -> Value {
+    let ops = ops.as_array().unwrap();
+    let told = ops.iter().filter_map(|op| match op["op"].as_str() {
+        Some("send") => Some(json!([op["task"], op["args"][0]])),
+        Some("call") => Some(json!([op["task"], op["id"]])),
+        _ => None,
+    });
+    let told: Vec<Value> = told.collect();
+    let revoke = ops.iter().position(|op| op["op"] == "revoke").unwrap();
+    // The group is the last that has failed before.
+    json!([told, ops[revoke]["ids"], ops[revoke - 1]["id"]])
+}
+
 /// Sends in their order; then what is written down.
 fn planned(plan: Result<Plan, CanvasError>) -> Value {
     let Ok(plan) = plan else {
