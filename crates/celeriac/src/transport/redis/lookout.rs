@@ -5,7 +5,8 @@
 //! reads arm them), and takes what comes while it has a free slot. When it has none left it is relieved: it puts a token
 //! into a list on which the others wait by BRPOP, and Redis wakes the one that has waited longest. Whoever waits looks by
 //! itself every few seconds all the same: a lookout that dies holds up a message for no longer. A worker without
-//! neighbours has no lease to look after.
+//! neighbours has no lease to look after. A worker that comes in the place of one that was killed finds the lease of the dead
+//! one, so in its first seconds it looks more often.
 //!
 //! Where the server does not track reads, BLMOVE from a list's end to the same end wakes without taking anything; the other
 //! lists are looked at once a second.
@@ -25,6 +26,9 @@ use super::{Connection, Error, RedisTransport};
 /// A look is due after this long even if nothing was pushed: it notices a dead connection.
 const LOOK_INTERVAL: Duration = BLOCKING_MAX;
 
+/// The same for whoever waits, while the lookout may be one that has died before this worker has started.
+const EARLY_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
 /// How often to look where the server does not tell us.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -39,8 +43,9 @@ static RELIEVE: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/relieve.lua")));
 
 /// What this worker knows of its post.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Post {
+    started: Instant,
     is_lookout: AtomicBool,
     has_neighbours: AtomicBool,
     /// When the lease was last looked after.
@@ -48,6 +53,23 @@ pub(super) struct Post {
 }
 
 impl Post {
+    pub(super) fn new() -> Self {
+        Self {
+            started: Instant::now(),
+            is_lookout: AtomicBool::default(),
+            has_neighbours: AtomicBool::default(),
+            kept: Mutex::default(),
+        }
+    }
+
+    /// How long to wait for the lookout's call.
+    fn patience(&self) -> Duration {
+        match self.started.elapsed() < LEASE {
+            true => EARLY_LOOK_INTERVAL,
+            false => LOOK_INTERVAL,
+        }
+    }
+
     /// Takes note of whether there is anybody to share the watch with.
     pub(super) fn meet(&self, has_neighbours: bool) {
         self.has_neighbours.store(has_neighbours, Ordering::Relaxed);
@@ -99,7 +121,7 @@ impl RedisTransport {
                 let mut fetch = redis::cmd("BRPOP");
                 fetch
                     .arg(self.keys.relief(queues))
-                    .arg(LOOK_INTERVAL.as_secs());
+                    .arg(self.post.patience().as_secs());
                 let token: Option<(String, String)> = self.waiter.ask(&fetch).await?;
                 if token.is_some() {
                     return self.take_post(queues).await;

@@ -83,7 +83,7 @@ impl RedisTransport {
             waiter: Connection::waiting(address.clone()),
             address,
             wake,
-            post: lookout::Post::default(),
+            post: lookout::Post::new(),
             claims: Mutex::new(take::Claims::new(options.queue_order_strategy)),
             declared: Mutex::new(HashSet::new()),
             node: Mutex::default(),

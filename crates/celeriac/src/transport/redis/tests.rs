@@ -425,6 +425,28 @@ async fn workers_with_other_queues_watch_their_own() {
 }
 
 #[tokio::test]
+async fn a_worker_in_the_place_of_a_dead_lookout_is_up_before_that_ones_lease_ends() {
+    let world = World::new().await;
+    let dead = RedisTransport::new(&broker_url(), &world.options).unwrap();
+    for _ in 0..2 {
+        dead.beat().await.unwrap();
+        world.transport.beat().await.unwrap();
+    }
+    assert!(dead.take(&queues(), 1).await.unwrap().is_empty());
+    dead.woken(&queues()).await;
+    drop(dead);
+    assert!(world.take(1).await.is_empty());
+    let waiting = std::time::Instant::now();
+    tokio::join!(async { world.transport.woken(&queues()).await }, async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        world.publish(1).await;
+    });
+    let waited = waiting.elapsed();
+    assert!(waited < Duration::from_secs(3), "{waited:?}");
+    assert_eq!(world.take(1).await.len(), 1);
+}
+
+#[tokio::test]
 async fn without_tracking_a_push_wakes_too() {
     let mut world = World::new().await;
     let name = Uuid::new_v4().simple().to_string();
