@@ -11,7 +11,6 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use celeriac_protocol::canvas::Canvas;
-use celeriac_protocol::exception::TaskException;
 use celeriac_protocol::message::{Headers, TaskMessage};
 use celeriac_protocol::{DeliveryInfo, Properties, State};
 use chrono::{DateTime, Utc};
@@ -276,19 +275,6 @@ impl Context {
     ) -> Result<AsyncResult, SendError> {
         let sending = self.app().send_task(name, args, kwargs, options);
         self.clone().scope(sending).await
-    }
-
-    /// Sends a canvas in place of this task: it gets the task's id, and all that follows the task follows it. To be
-    /// returned from the task (`return context.replace(...)`).
-    pub fn replace(&self, with: impl Into<Signature>) -> Outcome {
-        match Canvas::try_from(with.into()) {
-            Ok(canvas) => Outcome::Replace(Box::new(canvas)),
-            Err(error) => Outcome::failure(TaskException::new(
-                "kombu.exceptions",
-                "EncodeError",
-                vec![Value::from(error.to_string())],
-            )),
-        }
     }
 
     /// Sends a canvas as one more member of the header that this task is in; the body waits for it, too. Returns what

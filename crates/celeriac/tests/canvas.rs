@@ -68,19 +68,11 @@ impl Handler for Stamped {
     }
 }
 
-/// Is replaced by what it is given.
-struct Replaced;
-
-#[async_trait]
-impl Handler for Replaced {
-    fn name(&self) -> &str {
-        "replaced"
-    }
-
-    async fn run(&self, invocation: Invocation) -> Outcome {
-        let by = chain![signature("add", &invocation.args), add::s((1,))];
-        invocation.context.replace(by)
-    }
+/// Is replaced by the sum, and one more.
+#[celery::task(name = "replaced")]
+fn replaced(x: i64, y: i64) -> TaskResult<i64> {
+    let context = Context::current().expect("runs as a task");
+    Err(context.replace(chain![add::s((x, y)), add::s((1,))]))
 }
 
 fn app(name: &str) -> App {
@@ -95,7 +87,7 @@ fn app(name: &str) -> App {
         .task::<boom>()
         .task::<identity>()
         .task::<parent>()
-        .handler(Replaced)
+        .task::<replaced>()
         .handler(Stamped);
     app.build().expect("the URLs are right")
 }

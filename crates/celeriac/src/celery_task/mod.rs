@@ -31,6 +31,7 @@ pub(crate) use crate_app::CrateApp;
 pub use delay::Delay;
 pub use signatures::TaskSignature;
 
+use crate::canvas::Signature;
 use crate::context::Context;
 use crate::executor;
 use crate::handler::{Handler, Invocation, MaxRetries, Outcome, Retry, TaskOptions};
@@ -58,6 +59,13 @@ impl Context {
     pub fn retry(&self, retry: Retry) -> TaskError {
         self.decide(retry.into());
         TaskError::Retry(None)
+    }
+
+    /// Sends a signature in place of this task: `return Err(ctx.replace(…))`. It gets the task's id, and all that follows the
+    /// task follows it.
+    pub fn replace(&self, with: impl Into<Signature>) -> TaskError {
+        self.decide(Outcome::replace(with));
+        TaskError::UnexpectedError("replaced".to_owned())
     }
 
     /// Ends the task without storing anything: `return Err(ctx.ignore())`.

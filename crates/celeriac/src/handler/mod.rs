@@ -27,6 +27,7 @@ pub use exception_kind::ExceptionKind;
 pub use options::{DEFAULT_BACKOFF_MAX, DEFAULT_RETRY_DELAY, MaxRetries, TaskOptions};
 pub use rate_limit::{RateLimit, RateLimitError};
 
+use crate::canvas::Signature;
 use crate::context::Context;
 
 /// A task as the engine sees it.
@@ -103,6 +104,18 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// See [`Outcome::Replace`]; a failure where the signature cannot be written.
+    pub fn replace(with: impl Into<Signature>) -> Self {
+        match Canvas::try_from(with.into()) {
+            Ok(canvas) => Self::Replace(Box::new(canvas)),
+            Err(error) => Self::failure(TaskException::new(
+                "kombu.exceptions",
+                "EncodeError",
+                vec![Value::from(error.to_string())],
+            )),
+        }
+    }
+
     /// A failure without a traceback of its own.
     pub fn failure(exception: TaskException) -> Self {
         Self::Failure {

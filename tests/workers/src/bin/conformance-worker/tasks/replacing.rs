@@ -82,14 +82,14 @@ fn register_senders(app: AppBuilder) -> AppBuilder {
 /// `add_replaced(self, x, y)`.
 async fn add_replaced(call: Invocation) -> Ended {
     let sum = s("add", bind(&call, ["x", "y"], 2)?);
-    Ok(call.context.replace(sum))
+    Ok(Outcome::replace(sum))
 }
 
 /// `add_replaced_with_chain(self, x, y)`.
 async fn add_replaced_with_chain(call: Invocation) -> Ended {
     let sum = s("add", bind(&call, ["x", "y"], 2)?);
     let chain = Canvas::chain([sum, s("identity", [])]);
-    Ok(call.context.replace(chain))
+    Ok(Outcome::replace(chain))
 }
 
 /// `record_replaced_task_nesting(self, replacements, nesting=None)`.
@@ -107,7 +107,7 @@ async fn record_replaced_task_nesting(call: Invocation) -> Ended {
             let mut next = s("record_replaced_task_nesting", args);
             let reply_to = json!(call.context.properties().reply_to);
             next.options_mut().insert("reply_to".to_owned(), reply_to);
-            Ok(call.context.replace(next))
+            Ok(Outcome::replace(next))
         }
         None => Err(TaskException::type_error("replacements must be a number")),
     }
@@ -118,7 +118,7 @@ async fn replace_with_chain(call: Invocation) -> Ended {
     let echo = echo(&call)?;
     let first = s("identity", call.args);
     let chain = Canvas::chain([first, s("identity", [])]).link(echo);
-    Ok(call.context.replace(chain))
+    Ok(Outcome::replace(chain))
 }
 
 /// `replace_with_chain_which_raises(self, *args, link_msg=None)`.
@@ -126,7 +126,7 @@ async fn replace_with_chain_which_raises(call: Invocation) -> Ended {
     let echo = echo(&call)?;
     let first = s("identity", call.args);
     let chain = Canvas::chain([first, s("raise_error", [])]).link_error(echo);
-    Ok(call.context.replace(chain))
+    Ok(Outcome::replace(chain))
 }
 
 /// Writes the message that the call names, or else what it is given.
@@ -141,7 +141,7 @@ fn echo(call: &Invocation) -> Result<Canvas, TaskException> {
 /// `replace_with_empty_chain(self, *_)`.
 async fn replace_with_empty_chain(call: Invocation) -> Ended {
     only_keywords(&call, &[])?;
-    Ok(call.context.replace(Canvas::chain([])))
+    Ok(Outcome::replace(Canvas::chain([])))
 }
 
 /// `replace_with_chain_which_contains_a_group(self)`.
@@ -152,7 +152,7 @@ async fn replace_with_chain_which_contains_a_group(call: Invocation) -> Ended {
         s("add", [json!(1), json!(2)]),
         Canvas::group([one(), one()]),
     ]);
-    Ok(call.context.replace(chain))
+    Ok(Outcome::replace(chain))
 }
 
 /// `replace_with_stamped_task(self, replace_with=None)`; in Python the stamps come from its `on_replace`.
@@ -170,7 +170,7 @@ async fn replace_with_stamped_task(call: Invocation) -> Ended {
     let shown = repr::repr_value(&replacement);
     let canvas = Canvas::from_value(replacement)
         .map_err(|error| TaskException::type_error(format!("{shown}: {error}")))?;
-    Ok(call.context.replace(canvas))
+    Ok(Outcome::replace(canvas))
 }
 
 /// `second_order_replace1(self, state=False)`.
@@ -184,7 +184,7 @@ async fn second_order_replace1(call: Invocation) -> Ended {
         s("second_order_replace2", []),
         si("second_order_replace1", [], &json!({"state": true})),
     ]);
-    Ok(call.context.replace(chain))
+    Ok(Outcome::replace(chain))
 }
 
 /// `second_order_replace2(self, state=False)`.
@@ -198,7 +198,7 @@ async fn second_order_replace2(call: Invocation) -> Ended {
         s("redis_echo", [json!("In/Out C")]),
         si("second_order_replace2", [], &json!({"state": true})),
     ]);
-    Ok(call.context.replace(chain))
+    Ok(Outcome::replace(chain))
 }
 
 async fn mark(call: &Invocation, text: &str) -> Ended {
@@ -210,13 +210,13 @@ async fn mark(call: &Invocation, text: &str) -> Ended {
 async fn fail_replaced(call: Invocation) -> Ended {
     only_keywords(&call, &[])?;
     let failing = si("fail", call.args, &json!({}));
-    Ok(call.context.replace(failing))
+    Ok(Outcome::replace(failing))
 }
 
 /// `add_to_all(self, nums, val)`.
 async fn add_to_all(call: Invocation) -> Ended {
     let group = Canvas::group(sums(&call)?);
-    Ok(call.context.replace(group))
+    Ok(Outcome::replace(group))
 }
 
 /// `add_to_all_to_chord(self, nums, val)`.
