@@ -17,7 +17,6 @@ use uuid::Uuid;
 use super::record::{Failed, signatures};
 use super::{Executor, Request};
 use crate::backend::{Claim, Counted, Part, Parts, ResultTree};
-use crate::backoff::Backoff;
 use crate::canvas::{self, FollowUp, FollowUps, Ids, Parent};
 use crate::failpoint::failpoint;
 use crate::log_lines::shown;
@@ -204,28 +203,13 @@ impl Executor {
         Some(Completed::Over)
     }
 
-    /// Asks the backend until it answers; `None` when a stop came first.
+    /// Asks the backend for a chord until it answers; `None` when a stop came first.
     pub(super) async fn insisting<T, F>(&self, group: &str, ask: impl Fn() -> F) -> Option<T>
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let mut backoff = Backoff::new();
-        loop {
-            match ask().await {
-                Ok(answer) => return Some(answer),
-                Err(error) => {
-                    if self.patience.is_worth_mentioning() {
-                        log::warn!(
-                            "cannot go on with the chord {}, trying again: {error}",
-                            shown(group)
-                        );
-                    }
-                    if !backoff.wait(&self.patience).await {
-                        return None;
-                    }
-                }
-            }
-        }
+        let what = || format!("cannot go on with the chord {}", shown(group));
+        self.until_answered(what, ask).await
     }
 
     /// The results of the header in their order, or why there are none.

@@ -15,7 +15,6 @@ use serde_json::{Value, json};
 
 use super::{Executor, Request};
 use crate::backend::{Part, map};
-use crate::backoff::Backoff;
 use crate::clock;
 use crate::log_lines::shown;
 use crate::traceback;
@@ -120,19 +119,9 @@ impl Executor {
     }
 
     async fn persist(&self, meta: &TaskMeta) -> bool {
-        let mut backoff = Backoff::new();
-        while let Err(error) = self.app.backend().store(meta).await {
-            if self.patience.is_worth_mentioning() {
-                log::warn!(
-                    "cannot store the result of {}, trying again: {error}",
-                    shown(&meta.task_id)
-                );
-            }
-            if !backoff.wait(&self.patience).await {
-                return false;
-            }
-        }
-        true
+        let what = || format!("cannot store the result of {}", shown(&meta.task_id));
+        let store = || self.app.backend().store(meta);
+        self.until_answered(what, store).await.is_some()
     }
 }
 

@@ -27,7 +27,7 @@ use crate::failpoint::failpoint;
 use crate::handler::Outcome;
 use crate::log_lines;
 use crate::traceback::one_line;
-use crate::transport::QueueEnd;
+use crate::transport::{Error, QueueEnd};
 
 /// Messages on their way to the broker: of a large header, those that follow need not wait for each answer.
 const SENDS_IN_FLIGHT: usize = 64;
@@ -421,19 +421,34 @@ impl Executor {
 
     async fn send(&self, follow_up: FollowUp) -> bool {
         let FollowUp { message, queue } = follow_up;
+        let task = || log_lines::shown(&message.headers.task);
+        let what = || format!("cannot send {} to the broker", task());
+        let publish = || self.app.publish(&message, &queue);
+        self.until_answered(what, publish).await.is_some()
+    }
+
+    /// Asks a server until it answers, and says `what` cannot be done meanwhile; `None` when a stop came first.
+    pub(super) async fn until_answered<T, F>(
+        &self,
+        what: impl Fn() -> String,
+        ask: impl Fn() -> F,
+    ) -> Option<T>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
         let mut backoff = Backoff::new();
-        while let Err(error) = self.app.publish(&message, &queue).await {
+        loop {
+            let error = match ask().await {
+                Ok(answer) => return Some(answer),
+                Err(error) => error,
+            };
             if self.patience.is_worth_mentioning() {
-                log::warn!(
-                    "cannot send {} to the broker, trying again: {error}",
-                    log_lines::shown(&message.headers.task)
-                );
+                log::warn!("{}, trying again: {error}", what());
             }
             if !backoff.wait(&self.patience).await {
-                return false;
+                return None;
             }
         }
-        true
     }
 }
 
