@@ -6,15 +6,14 @@ use celeriac::protocol::Limits;
 use celeriac::protocol::envelope::Envelope;
 use celeriac::protocol::state::State;
 use celeriac::{
-    App, GroupResult, ResultNode, Settings, Signature, TaskSignature, chain, chord, group,
-    signature,
+    App, GroupResult, ResultNode, Signature, TaskSignature, chain, chord, group, signature,
 };
+use celeriac_tests::fleet::Fleet;
 use celeriac_tests::process::{PATIENCE, Process};
-use celeriac_tests::programs::{python, python_worker, test_worker};
+use celeriac_tests::programs::{python, python_worker};
 use celeriac_tests::redis::PrivateRedis;
 use celery::task::TaskResult;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 #[celery::task(name = "proj.add")]
 fn add(x: i64, y: i64) -> TaskResult<i64> {
@@ -32,45 +31,41 @@ fn boom(text: &str) -> Signature {
 
 /// A Redis, workers, and clients of both languages.
 struct World {
-    redis: PrivateRedis,
-    directory: TempDir,
-    app: App,
+    fleet: Fleet,
 }
 
 impl World {
     async fn new() -> Self {
-        let redis = PrivateRedis::start().await;
-        let settings = Settings {
-            broker_url: redis.url(0),
-            result_backend: Some(redis.url(1)),
-            ..Settings::default()
-        };
-        let app = App::builder("proj", settings).build();
-        Self {
-            redis,
-            directory: TempDir::new().expect("a directory"),
-            app: app.expect("the URLs are right"),
-        }
+        let fleet = Fleet::new("").await;
+        Self { fleet }
+    }
+
+    fn app(&self) -> &App {
+        self.fleet.app()
+    }
+
+    fn redis(&self) -> &PrivateRedis {
+        &self.fleet.redis
     }
 
     /// Our worker, on the queue `celery`.
     async fn ours(&self) -> Process {
-        let mut command = test_worker(&self.redis.url(0), &self.redis.url(1));
-        command.current_dir(self.directory.path());
-        Process::ready(self.directory.path(), "ours", &mut command).await
+        self.fleet.worker("ours").await
     }
 
     /// Python's, on this queue.
     async fn theirs(&self, queue: &str) -> Process {
-        let mut command = python_worker(&self.redis.url(0), &self.redis.url(1));
+        let mut command = python_worker(&self.redis().url(0), &self.redis().url(1));
         command.args(["-Q", queue]);
-        Process::ready(self.directory.path(), "python", &mut command).await
+        let mut worker = self.fleet.launch("python", &mut command);
+        worker.says(" ready.").await;
+        worker
     }
 
     fn on_it(&self, command: &mut Command) -> Output {
         let command = command
-            .env("CELERY_BROKER_URL", self.redis.url(0))
-            .env("CELERY_RESULT_BACKEND", self.redis.url(1));
+            .env("CELERY_BROKER_URL", self.redis().url(0))
+            .env("CELERY_RESULT_BACKEND", self.redis().url(1));
         let output = command.output().expect("python runs");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let (out, err) = (text(&output.stdout), text(&output.stderr));
@@ -95,7 +90,7 @@ impl World {
     }
 
     async fn get(&self, signature: Signature) -> Value {
-        let sent = signature.delay(&self.app).await.expect("redis runs");
+        let sent = signature.delay(self.app()).await.expect("redis runs");
         let value = sent.get(PATIENCE).await;
         value.unwrap_or_else(|error| panic!("{signature:?}: {error}"))
     }
@@ -143,15 +138,15 @@ async fn canvases(world: &World, other: &str) {
 /// Callbacks, errbacks and failures.
 async fn calls_back(world: &World, other: impl Fn(Signature) -> Signature) {
     let mut callback = other(add::s((100,)));
-    let called = callback.freeze(&world.app).expect("there is a task");
+    let called = callback.freeze(world.app()).expect("there is a task");
     assert_eq!(world.get(add::s((1, 1)).link(callback)).await, 2);
     assert_eq!(called.get::<i64>(PATIENCE).await.expect("a number"), 102);
 
     let mut errback = other(signature("proj.identity", ()));
-    let told = errback.freeze(&world.app).expect("there is a task");
+    let told = errback.freeze(world.app()).expect("there is a task");
     let header = [add::s((1, 1)), other(boom("bad"))];
     let sent = chord(header, total::s(()).link_error(errback));
-    let sent = sent.delay(&world.app).await.expect("redis runs");
+    let sent = sent.delay(world.app()).await.expect("redis runs");
     let id: String = told.get(PATIENCE).await.expect("an id");
     assert_eq!(id, sent.id());
     let failed = sent.get::<Value>(PATIENCE).await;
@@ -167,7 +162,7 @@ async fn calls_back(world: &World, other: impl Fn(Signature) -> Signature) {
     );
 
     let sent = group([boom("a"), other(boom("b")), add::s((1, 1))]);
-    let sent = sent.delay(&world.app).await.expect("redis runs");
+    let sent = sent.delay(world.app()).await.expect("redis runs");
     let sent = sent.as_group().expect("a group");
     for (result, text) in sent.results().iter().zip(["a", "b"]) {
         let failed = result.get::<Value>(PATIENCE).await;
@@ -217,7 +212,7 @@ async fn a_group_that_one_language_has_saved_the_other_restores() {
         add::s((1, 1)),
         add::s((2, 2)) | group([add::s((1,)), add::s((2,))]),
     ]);
-    let sent = sent.delay(&world.app).await.expect("redis runs");
+    let sent = sent.delay(world.app()).await.expect("redis runs");
     let sent = sent.as_group().expect("a group");
     sent.save().await.expect("redis runs");
     let code = format!(
@@ -229,7 +224,7 @@ async fn a_group_that_one_language_has_saved_the_other_restores() {
     let code = "result = group(add.s(1, 1), add.s(2, 2) | group([add.s(1), add.s(2)])).delay()\n\
                 result.save(backend=app.backend)\nprint(result.id)";
     let id = world.python(code);
-    let restored = GroupResult::restore(&world.app, id.trim()).await;
+    let restored = GroupResult::restore(world.app(), id.trim()).await;
     let restored = restored.expect("redis runs").expect("it was saved");
     let value: Value = ResultNode::from(restored)
         .get(PATIENCE)
@@ -306,9 +301,9 @@ async fn a_canvas_is_sent_as_python_sends_it() {
         ),
     ] {
         world.python(&format!("({python}).apply_async()"));
-        let theirs = sent(&world.redis).await;
-        rust.delay(&world.app).await.expect("redis runs");
-        let ours = sent(&world.redis).await;
+        let theirs = sent(world.redis()).await;
+        rust.delay(world.app()).await.expect("redis runs");
+        let ours = sent(world.redis()).await;
         assert_eq!(ours, theirs);
         assert_eq!(ours.len(), count, "{ours:?}");
     }
