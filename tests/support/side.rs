@@ -2,7 +2,7 @@
 //! result, the lines of the log, what is left in Redis. Two sides are given the same, and must show the same.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use celeriac::SendOptions;
 use futures_util::StreamExt;
@@ -26,10 +26,10 @@ pub struct Told {
 /// See the module's text.
 #[derive(Debug)]
 pub struct Side {
+    /// The worker. It goes before the directory that its log is in, so that a test that has failed can show it.
+    pub worker: Process,
     /// Redis and the client.
     pub fleet: Fleet,
-    /// The worker.
-    pub worker: Process,
     documents: Arc<Mutex<Vec<Value>>>,
     listening: JoinHandle<()>,
 }
@@ -222,6 +222,9 @@ pub struct Sides {
 /// How long both may take to show the same.
 const SETTLE: Duration = Duration::from_secs(5);
 
+/// For how long they must show it.
+const LASTING: Duration = Duration::from_millis(150);
+
 impl Sides {
     /// Both, ready.
     pub async fn told(told: &Told) -> Self {
@@ -248,19 +251,22 @@ impl Sides {
         self.same(&id).await
     }
 
-    /// Waits until both show the same of a task.
+    /// Waits until both show the same of a task, and go on to do so: what is not there yet on either side is the same, too.
     ///
     /// # Panics
     /// They do not.
     pub async fn same(&self, id: &str) -> Seen {
-        let deadline = std::time::Instant::now() + SETTLE;
+        let deadline = Instant::now() + SETTLE;
+        let mut last = None;
         loop {
             let (ours, python) = tokio::join!(self.ours.seen(id), self.python.seen(id));
-            if ours == python || std::time::Instant::now() > deadline {
+            let is_over = Instant::now() > deadline;
+            if is_over || (ours == python && last.as_ref() == Some(&ours)) {
                 assert_eq!(ours, python, "left: ours, right: Python's");
                 return ours;
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            last = (ours == python).then_some(ours);
+            tokio::time::sleep(LASTING).await;
         }
     }
 }
