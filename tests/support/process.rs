@@ -1,6 +1,7 @@
 //! A process that a test has started: its output in a file, signals, and its end.
 
 use std::fs::File;
+use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -17,6 +18,8 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Process {
     child: Child,
     log: PathBuf,
+    /// The log, open: a test that has failed shows it, also where its directory is gone by then.
+    written: File,
 }
 
 impl Process {
@@ -32,13 +35,18 @@ impl Process {
             .open(&log)
             .expect("a test's directory can be written");
         let err = out.try_clone().expect("a file handle can be doubled");
+        let written = File::open(&log).expect("a test's directory can be read");
         let child = command
             .stdin(Stdio::null())
             .stdout(out)
             .stderr(err)
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
-        Self { child, log }
+        Self {
+            child,
+            log,
+            written,
+        }
     }
 
     /// Starts a worker, of either language, and returns when it is ready.
@@ -58,7 +66,13 @@ impl Process {
 
     /// Everything it has written.
     pub fn log(&self) -> String {
-        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+        let mut log = Vec::new();
+        let mut written = &self.written;
+        let read = written
+            .rewind()
+            .and_then(|()| written.read_to_end(&mut log));
+        read.expect("an open file can be read");
+        String::from_utf8_lossy(&log).into_owned()
     }
 
     /// Waits until it has written this so often. A result is stored before the line that tells of it.

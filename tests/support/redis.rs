@@ -14,11 +14,10 @@ use crate::proxy::free_port;
 #[derive(Debug)]
 pub struct PrivateRedis {
     port: u16,
-    /// It goes before the directory that its log is in, so that a test that has failed can show it.
-    process: Option<Process>,
     directory: TempDir,
     /// What is said to it beside the usual.
     options: Vec<String>,
+    process: Option<Process>,
 }
 
 impl PrivateRedis {

@@ -26,10 +26,10 @@ pub struct Told {
 /// See the module's text.
 #[derive(Debug)]
 pub struct Side {
-    /// The worker. It goes before the directory that its log is in, so that a test that has failed can show it.
-    pub worker: Process,
     /// Redis and the client.
     pub fleet: Fleet,
+    /// The worker.
+    pub worker: Process,
     documents: Arc<Mutex<Vec<Value>>>,
     listening: JoinHandle<()>,
 }
