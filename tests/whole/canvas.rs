@@ -233,6 +233,120 @@ async fn a_group_that_one_language_has_saved_the_other_restores() {
     assert_eq!(value, json!([2, [5, 6]]));
 }
 
+/// A signature with an id, as a message has it.
+fn frozen(id: &str, task: &str) -> Value {
+    json!({"task": task, "args": [], "kwargs": {}, "options": {"task_id": id}, "subtask_type": null,
+        "immutable": false})
+}
+
+fn frozen_group(id: &str, members: [&str; 2]) -> Value {
+    let mut group = frozen(id, "celery.group");
+    group["subtask_type"] = json!("group");
+    group["kwargs"] = json!({"tasks": members.map(|member| frozen(member, "proj.identity"))});
+    group
+}
+
+/// Results, as a message has them.
+fn tuples(ids: &[&str]) -> Value {
+    ids.iter().map(|id| json!([[id, null], null])).collect()
+}
+
+/// What is stored of a task, without what differs from run to run.
+async fn document(world: &World, id: &str) -> Value {
+    let waited = world.app().async_result(id).wait(PATIENCE).await;
+    waited.unwrap_or_else(|error| panic!("{id}: {error}"));
+    let mut connection = world.redis().connect_to(1).await;
+    let get = redis::cmd("GET")
+        .arg(format!("celery-task-meta-{id}"))
+        .to_owned();
+    let raw: String = get.query_async(&mut connection).await.expect("a document");
+    let mut document: Value = serde_json::from_str(&raw).expect("JSON");
+    let fields = document.as_object_mut().expect("an object");
+    // Errbacks are sent as a group with an id of its own, which in Python is among the children of the body.
+    for key in ["date_done", "traceback", "children", "group_id"] {
+        fields.remove(key);
+    }
+    document
+}
+
+/// Chords that `celery.chord_unlock` polls: what is stored of their bodies.
+async fn polled(world: &World) -> Vec<Value> {
+    let later = add::s((3, 4)).set("task_id", "later").set("countdown", 1);
+    later.delay(world.app()).await.expect("redis runs");
+    for (id, signature) in [
+        ("two", add::s((1, 1))),
+        ("five", add::s((2, 3))),
+        ("bad", boom("bad")),
+    ] {
+        let signature = signature.set("task_id", id);
+        signature.delay(world.app()).await.expect("redis runs");
+        document(world, id).await;
+    }
+    let total = |id| frozen(id, "proj.total");
+    let mut failing = total("failed");
+    failing["options"]["link_error"] = json!([frozen("told", "proj.identity")]);
+    let nested = json!([
+        [["inner", null], tuples(&["two", "five"])],
+        [["five", null], null]
+    ]);
+    let endless = json!({"result": tuples(&["never"]), "interval": 0.1, "max_retries": 1});
+    for (group, body, rest) in [
+        (
+            "ready",
+            total("sum"),
+            json!({"result": tuples(&["two", "five"])}),
+        ),
+        (
+            "late",
+            total("late sum"),
+            json!({"result": tuples(&["later", "two"]), "interval": 0.2}),
+        ),
+        (
+            "nested",
+            frozen("tree", "proj.identity"),
+            json!({"result": nested}),
+        ),
+        (
+            "of a group",
+            frozen_group("both", ["left", "right"]),
+            json!({"result": tuples(&["two"])}),
+        ),
+        (
+            "failing",
+            failing,
+            json!({"result": tuples(&["two", "bad"])}),
+        ),
+        (
+            "failing group",
+            frozen_group("none", ["no left", "no right"]),
+            json!({"result": tuples(&["bad"])}),
+        ),
+        ("endless", total("given up"), endless),
+    ] {
+        let polls = signature("celery.chord_unlock", (group, body)).kwargs(rest);
+        let polls = polls.set("task_id", format!("{group} polls"));
+        polls.delay(world.app()).await.expect("redis runs");
+    }
+    let mut stored = Vec::new();
+    for id in [
+        "sum", "late sum", "tree", "left", "right", "failed", "told", "no left", "no right",
+        "given up",
+    ] {
+        stored.push(document(world, id).await);
+    }
+    stored
+}
+
+#[tokio::test]
+async fn a_chord_is_polled_as_in_python() {
+    let (ours, theirs) = (World::new().await, World::new().await);
+    let (_ours, _theirs) = tokio::join!(ours.ours(), theirs.theirs("celery"));
+    let (ours, theirs) = tokio::join!(polled(&ours), polled(&theirs));
+    assert_eq!(ours, theirs);
+    assert_eq!([&ours[0]["result"], &ours[1]["result"]], [7, 9]);
+    assert_eq!(ours[5]["status"], "FAILURE");
+}
+
 /// All messages of the queue, oldest first, with ids numbered as they come, and without what differs from language to
 /// language.
 async fn sent(redis: &PrivateRedis) -> Vec<String> {

@@ -11,8 +11,9 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use celeriac_protocol::canvas::Canvas;
+use celeriac_protocol::exception::TaskException;
 use celeriac_protocol::message::{Headers, TaskMessage};
-use celeriac_protocol::{DeliveryInfo, Properties, State};
+use celeriac_protocol::{DeliveryInfo, Properties, State, repr};
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
 use tokio::sync::OwnedSemaphorePermit;
@@ -347,6 +348,23 @@ impl Context {
     /// The tasks that this one has sent, in order.
     pub(crate) fn take_children(&self) -> Vec<Value> {
         std::mem::take(&mut *self.children())
+    }
+
+    /// What a task raises that must not be retried once more, with these arguments.
+    ///
+    /// Counterpart: `Task.MaxRetriesExceededError` as `Task.retry` raises it.
+    pub(crate) fn retries_exceeded(
+        &self,
+        args: &[Value],
+        kwargs: &Map<String, Value>,
+    ) -> TaskException {
+        TaskException::max_retries_exceeded(format!(
+            "Can't retry {}[{}] args:{} kwargs:{}",
+            self.task_name(),
+            self.id(),
+            repr::repr_tuple(args),
+            repr::repr_value(&Value::Object(kwargs.clone())),
+        ))
     }
 
     pub(crate) fn decide(&self, outcome: Outcome) {

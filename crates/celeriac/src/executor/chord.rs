@@ -6,6 +6,8 @@
 //! Counterpart: `celery/backends/redis.py` (`on_chord_part_return`) and `celery/backends/base.py`
 //! (`chord_error_from_stack`, `_handle_group_chord_error`) @ 5.7.0.
 
+use std::time::Duration;
+
 use celeriac_protocol::canvas::{Canvas, Group, Planner, Signature};
 use celeriac_protocol::exception::TaskException;
 use celeriac_protocol::message::TaskMessage;
@@ -19,6 +21,7 @@ use super::{Executor, Request};
 use crate::backend::{Claim, Counted, Part, Parts, ResultTree};
 use crate::canvas::{self, FollowUp, FollowUps, Ids, Parent};
 use crate::failpoint::failpoint;
+use crate::handler::FailedChord;
 use crate::log_lines::shown;
 use crate::transport::{Error, Slot};
 
@@ -104,6 +107,29 @@ impl Executor {
                     shown(part.group)
                 ),
             }
+        }
+    }
+
+    /// `celery.chord_unlock` has ended, and the body of its chord must not run.
+    pub(super) async fn fail_chord(
+        &self,
+        request: Request,
+        failed: FailedChord,
+        runtime: Duration,
+    ) {
+        let chord = Chord {
+            group: &failed.group,
+            body: &failed.body,
+            by: Some(request.message()),
+            is_again: request.context().is_redelivered(),
+        };
+        let why = Failed::chord(failed.why).because(failed.cause.clone());
+        if !self.fail_body(&chord, &why).await {
+            return self.give_back(request).await;
+        }
+        match failed.is_raised {
+            true => self.fail(request, failed.cause, None).await,
+            false => self.succeed(request, Value::Null, runtime).await,
         }
     }
 

@@ -163,9 +163,13 @@ impl Failed {
     /// A chord with a task in its header that has failed.
     pub(super) fn dependency(id: &str, cause: TaskException) -> Self {
         let text = format!("Dependency {id} raised {}", cause.repr());
+        Self::chord(text).because(cause)
+    }
+
+    pub(super) fn because(self, cause: TaskException) -> Self {
         Self {
             cause: Some(cause),
-            ..Self::chord(text)
+            ..self
         }
     }
 

@@ -16,6 +16,7 @@ use super::time_limit::seconds;
 use super::{Executor, Request};
 use crate::canvas::FollowUps;
 use crate::clock;
+use crate::context::Context;
 use crate::handler::{DEFAULT_BACKOFF_MAX, ExceptionKind, MaxRetries, Retry, TaskOptions};
 use crate::traceback;
 
@@ -34,7 +35,7 @@ impl Executor {
             .map_or(request.options().max_retries, MaxRetries::Times);
         if !retry.is_uncounted && !max.allows(count) {
             let parameters = request.handler().parameters();
-            let exceeded = || exceeded(request.message(), &retry, parameters);
+            let exceeded = || exceeded(request.context(), &retry, parameters);
             let exception = retry.exception.clone().unwrap_or_else(exceeded);
             return self.fail(request, exception, traceback).await;
         }
@@ -180,18 +181,11 @@ fn rebound(sent: &TaskMessage, retry: &Retry, parameters: &[&str]) -> Option<(Ve
     }
 }
 
-/// Counterpart: `Task.MaxRetriesExceededError` as `Task.retry` raises it.
-fn exceeded(message: &TaskMessage, retry: &Retry, parameters: &[&str]) -> TaskException {
-    let headers = &message.headers;
-    let (args, kwargs) = rebound(message, retry, parameters)
-        .unwrap_or_else(|| (message.args.clone(), message.kwargs.clone()));
-    TaskException::max_retries_exceeded(format!(
-        "Can't retry {}[{}] args:{} kwargs:{}",
-        headers.task,
-        headers.id,
-        repr::repr_tuple(&args),
-        repr::repr_value(&Value::Object(kwargs)),
-    ))
+fn exceeded(context: &Context, retry: &Retry, parameters: &[&str]) -> TaskException {
+    match rebound(context.message(), retry, parameters) {
+        Some((args, kwargs)) => context.retries_exceeded(&args, &kwargs),
+        None => context.retries_exceeded(context.args(), context.kwargs()),
+    }
 }
 
 #[cfg(test)]

@@ -58,13 +58,16 @@ impl Executor {
                 self.ack(&mut request).await;
             }
             Outcome::Replace(canvas) => Box::pin(self.replace(request, *canvas)).await,
+            Outcome::FailChord(failed) => {
+                Box::pin(self.fail_chord(request, *failed, runtime)).await
+            }
             Outcome::Reject { reason, requeue } => {
                 Box::pin(self.reject(request, &reason, requeue)).await
             }
         }
     }
 
-    async fn succeed(&self, mut request: Request, value: Value, runtime: Duration) {
+    pub(super) async fn succeed(&self, mut request: Request, value: Value, runtime: Duration) {
         let follow_ups = match canvas::after_success(&self.app, request.message(), &value) {
             Ok(follow_ups) => follow_ups,
             Err(error) => {

@@ -18,7 +18,7 @@ mod rate_limit;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use celeriac_protocol::canvas::Canvas;
+use celeriac_protocol::canvas::{self, Canvas};
 use celeriac_protocol::exception::TaskException;
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
@@ -94,6 +94,9 @@ pub enum Outcome {
     Ignore,
     /// Send this instead: it has the task's id, and all that follows the task follows it (`Task.replace`).
     Replace(Box<Canvas>),
+    /// The body of a chord fails; only `celery.chord_unlock` ends so.
+    #[doc(hidden)]
+    FailChord(Box<FailedChord>),
     /// Refuse this delivery (`celery.exceptions.Reject`).
     Reject {
         /// Why; goes to the log and, when not requeued, into the stored FAILURE.
@@ -123,6 +126,20 @@ impl Outcome {
             traceback: None,
         }
     }
+}
+
+/// A chord whose body is not to run.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct FailedChord {
+    /// The header's id.
+    pub(crate) group: String,
+    pub(crate) body: canvas::Signature,
+    /// The text of the `ChordError`.
+    pub(crate) why: String,
+    pub(crate) cause: TaskException,
+    /// The task that has found it out fails as well, with the cause.
+    pub(crate) is_raised: bool,
 }
 
 impl From<Retry> for Outcome {

@@ -188,6 +188,8 @@ settings! {
         ///
         /// A worker that dies over starting the body is given twice that time, and at least 5 seconds; then another starts it.
         result_chord_join_timeout: Option<Duration> as SecondsOrNever = Some(Duration::from_secs(3));
+        /// How long celery.chord_unlock waits before it looks again whether the header of its chord has ended, in seconds.
+        result_chord_retry_interval: Duration as Seconds = Duration::from_secs(1);
         /// The serializer of results: "json", "msgpack" or "yaml"; the same for all clients and workers.
         result_serializer: Serializer as SerializerName = Serializer::Json;
         /// The serializers of results that are read; "none": as accept_content says.

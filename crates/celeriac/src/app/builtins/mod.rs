@@ -1,15 +1,17 @@
 //! The tasks that every app has.
 //!
-//! Counterpart: `celery/app/builtins.py` @ 5.7.0. `celery.chord_unlock` is for backends that cannot count the parts of a
-//! chord; ours can.
+//! Counterpart: `celery/app/builtins.py` @ 5.7.0.
+
+mod chord_unlock;
 
 use async_trait::async_trait;
 use celeriac_protocol::canvas::Canvas;
 use celeriac_protocol::exception::TaskException;
 use serde_json::{Map, Value, json};
 
+use super::SendError;
 use crate::canvas::Ids;
-use crate::handler::{Handler, Invocation, Outcome};
+use crate::handler::{Handler, Invocation, MaxRetries, Outcome, TaskOptions};
 
 /// The names of all of them begin so.
 pub(crate) const PREFIX: &str = "celery.";
@@ -21,6 +23,7 @@ pub(super) enum Builtin {
     BackendCleanup,
     Chain,
     Chord,
+    ChordUnlock,
     Chunks,
     Group,
     Map,
@@ -28,11 +31,12 @@ pub(super) enum Builtin {
 }
 
 impl Builtin {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::Accumulate,
         Self::BackendCleanup,
         Self::Chain,
         Self::Chord,
+        Self::ChordUnlock,
         Self::Chunks,
         Self::Group,
         Self::Map,
@@ -48,6 +52,7 @@ impl Handler for Builtin {
             Self::BackendCleanup => "celery.backend_cleanup",
             Self::Chain => "celery.chain",
             Self::Chord => "celery.chord",
+            Self::ChordUnlock => "celery.chord_unlock",
             Self::Chunks => "celery.chunks",
             Self::Group => "celery.group",
             Self::Map => "celery.map",
@@ -55,10 +60,22 @@ impl Handler for Builtin {
         }
     }
 
+    fn options(&self) -> TaskOptions {
+        match self {
+            Self::ChordUnlock => TaskOptions {
+                ignore_result: Some(true),
+                max_retries: Some(MaxRetries::Unlimited),
+                ..TaskOptions::default()
+            },
+            _ => TaskOptions::default(),
+        }
+    }
+
     fn parameters(&self) -> &[&str] {
         match self {
             Self::Accumulate | Self::BackendCleanup | Self::Chain => &[],
             Self::Chord => &["header", "body", "partial_args"],
+            Self::ChordUnlock => chord_unlock::PARAMETERS,
             Self::Chunks => &["task", "it", "n"],
             Self::Group => &[
                 "tasks",
@@ -81,6 +98,7 @@ impl Handler for Builtin {
                 "chain is not a real task",
             ))),
             Self::Chord => chord(&invocation).await,
+            Self::ChordUnlock => chord_unlock::run(&invocation).await,
             Self::Chunks => chunks(&invocation).await,
             Self::Group => group(&invocation).await,
             Self::Map => map(&invocation, false).await,
@@ -174,20 +192,26 @@ async fn chord(invocation: &Invocation) -> Result<Value, Outcome> {
 
 /// What comes of it is the task's result.
 async fn send(invocation: &Invocation, canvas: &Canvas, args: &[Value]) -> Result<Value, Outcome> {
+    let sent = sent(invocation, canvas, args).await;
+    sent.map_err(|error| Outcome::failure(unreachable(&error)))
+}
+
+/// Its ids are those of the task that sends it: sent again, it is the same.
+async fn sent(
+    invocation: &Invocation,
+    canvas: &Canvas,
+    args: &[Value],
+) -> Result<Value, SendError> {
     let context = &invocation.context;
     let ids = Ids::of(context.id(), "builtin");
     let sent = context.app().send_canvas(canvas, args, Map::new(), ids);
-    match context.clone().scope(sent).await {
-        Ok(result) => Ok(result.unwrap_or_default()),
-        Err(error) => {
-            let exception = TaskException::new(
-                "kombu.exceptions",
-                "OperationalError",
-                vec![Value::from(error.to_string())],
-            );
-            Err(Outcome::failure(exception))
-        }
-    }
+    Ok(context.clone().scope(sent).await?.unwrap_or_default())
+}
+
+/// A server that cannot be asked.
+fn unreachable(error: &dyn std::error::Error) -> TaskException {
+    let text = vec![Value::from(error.to_string())];
+    TaskException::new("kombu.exceptions", "OperationalError", text)
 }
 
 fn canvas(invocation: &Invocation, place: usize, name: &str) -> Result<Canvas, Outcome> {
