@@ -101,10 +101,15 @@ impl Slots {
         self.busy.wait_for(|busy| *busy < count).await.ok();
     }
 
+    fn has_a_free_one(&self) -> bool {
+        *self.busy.borrow() < self.count
+    }
+
     async fn stay_busy(&mut self) -> bool {
-        tokio::time::timeout(BUSY, self.one_is_free())
-            .await
-            .is_err()
+        !self.has_a_free_one()
+            && tokio::time::timeout(BUSY, self.one_is_free())
+                .await
+                .is_err()
     }
 }
 
@@ -335,6 +340,8 @@ impl Consumer {
     /// Waits until there may be something to take. While all slots are busy, a message had better go to a worker
     /// that has a free one.
     async fn wait_for_more(&mut self) -> Result<(), Error> {
+        // What was handed out starts first.
+        tokio::task::yield_now().await;
         let transport = Arc::clone(self.app.transport());
         let is_lent_out =
             self.slots.stay_busy().await && transport.stand_down(&self.queues).await?;
@@ -351,6 +358,13 @@ impl Consumer {
 
     /// Waits until further messages are to be held; `false` when told to stop.
     async fn has_room(&mut self) -> bool {
+        if self.shutdown.is_stopping() {
+            return false;
+        }
+        // Mostly so, and it is on the way of a message that wakes an idle worker.
+        if self.slots.has_a_free_one() && self.prefetch.room() > 0 {
+            return true;
+        }
         tokio::select! {
             biased;
             // cancel-safe, all: they only wait

@@ -1,7 +1,7 @@
 //! `celery.chord_unlock`: asks whether the header of a chord has ended, again and again, and then sends the body.
 //!
-//! It is for result backends that cannot count the parts of a chord. Redis can, so nobody sends it there; whoever sends
-//! it by himself gets what a worker in Python does.
+//! It is for result backends that cannot count the parts of a chord. Redis can, so nobody sends it there; sent by
+//! hand it does what it does in a worker in Python.
 //!
 //! Counterpart: `unlock_chord` in `celery/app/builtins.py` @ 5.7.0. What differs: an outage of the broker or of the
 //! backend delays the body, and does not fail it.

@@ -83,15 +83,10 @@ impl Keys {
 
     /// All lists of these queues, in the order in which they are looked at: lowest step first
     /// (0 is the most urgent), the queues in the given order within a step.
-    pub(crate) fn lists<'a>(&self, queues: &'a [String]) -> Vec<(String, &'a str)> {
+    pub(crate) fn lists(&self, queues: &[String]) -> Vec<String> {
         let steps = self.options.priority_steps.iter();
-        steps
-            .flat_map(|step| {
-                queues
-                    .iter()
-                    .map(|queue| (self.step_list(queue, *step), queue.as_str()))
-            })
-            .collect()
+        let of_step = |step| queues.iter().map(move |queue| self.step_list(queue, step));
+        steps.copied().flat_map(of_step).collect()
     }
 
     /// The sets that hold the bindings of an exchange: all of them, and those that never expire.
@@ -173,11 +168,7 @@ mod tests {
     fn lists_are_ordered_by_step_then_by_queue() {
         let queues = ["a".to_owned(), "b".to_owned()];
         let keys = keys();
-        let names: Vec<_> = keys
-            .lists(&queues)
-            .into_iter()
-            .map(|(key, _)| key)
-            .collect();
+        let names = keys.lists(&queues);
         assert_eq!(names[..4], ["a", "b", "a\u{6}\u{16}3", "b\u{6}\u{16}3"]);
         assert_eq!(names.len(), 8);
     }

@@ -108,6 +108,7 @@ impl RedisTransport {
                 if self.post.is_due() && !self.keep_post(queues).await? {
                     continue;
                 }
+                self.prepare_take(queues);
                 let woken = tokio::time::timeout(LOOK_INTERVAL, wake.notified()).await;
                 // The read arms the lists again, and shows that the connection lives.
                 if woken.is_ok() || self.look(&self.taker, queues).await? {
@@ -134,11 +135,8 @@ impl RedisTransport {
     }
 
     async fn look(&self, connection: &Connection, queues: &[String]) -> Result<bool, Error> {
-        let lists = self.keys.lists(queues);
         let mut exists = redis::cmd("EXISTS");
-        for (list, _) in &lists {
-            exists.arg(list);
-        }
+        exists.arg(self.keys.lists(queues));
         let waiting: usize = connection.ask(&exists).await?;
         Ok(waiting > 0)
     }

@@ -228,7 +228,7 @@ impl Transport for RedisTransport {
 
     fn identify(&self, worker: Uuid) {
         let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
-        claims.worker = worker.to_string();
+        claims.rename(worker);
     }
 
     async fn beat(&self) -> Result<Beats, Error> {

@@ -9,7 +9,7 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, LazyLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use redis::{FromRedisValue, Script, Value};
+use redis::{FromRedisValue, Script, ScriptInvocation, Value};
 use uuid::Uuid;
 
 use super::{Delivery, Error, RedisTransport};
@@ -46,6 +46,39 @@ pub(super) struct Claims {
     /// The last shapes of messages that the server has parsed (see the script).
     shapes: VecDeque<Vec<u8>>,
     cycle: Cycle,
+    /// The next take, made before it is known that there is something to take.
+    prepared: Option<Take>,
+    /// How much the last take had room for.
+    room: usize,
+}
+
+/// A call of the script, and what its answer is read with.
+#[derive(Debug)]
+struct Take {
+    /// As they were asked for.
+    queues: Vec<String>,
+    room: usize,
+    /// The number of the first claim.
+    first: u64,
+    /// As they are looked at.
+    ordered: Vec<String>,
+    /// As the script numbers them: of each step, one for each queue.
+    lists: Vec<String>,
+    prefix: String,
+    call: ScriptInvocation<'static>,
+}
+
+impl Take {
+    /// A list, and its queue.
+    fn list(&self, index: usize) -> Result<(&str, &str), Error> {
+        let index = index.wrapping_sub(1);
+        let list = self.lists.get(index).ok_or_else(unexpected)?;
+        Ok((list, &self.ordered[index % self.ordered.len()]))
+    }
+
+    fn numbers(&self) -> Vec<u64> {
+        (self.first..self.first + self.room as u64).collect()
+    }
 }
 
 /// Numbers that a take may have used.
@@ -78,7 +111,14 @@ impl Claims {
             doubtful: Vec::new(),
             shapes: VecDeque::new(),
             cycle: Cycle::new(strategy),
+            prepared: None,
+            room: 0,
         }
+    }
+
+    pub(super) fn rename(&mut self, worker: Uuid) {
+        self.worker = worker.to_string();
+        self.prepared = None;
     }
 
     /// Whether there may be claims of ours that we do not know.
@@ -96,10 +136,10 @@ impl Claims {
         self.shapes.drain(..surplus);
     }
 
-    fn reserve(&mut self, count: usize) -> std::ops::Range<u64> {
+    fn reserve(&mut self, count: usize) -> u64 {
         let first = self.next;
         self.next += count as u64;
-        first..self.next
+        first
     }
 }
 
@@ -114,19 +154,22 @@ impl RedisTransport {
         if room == 0 || queues.is_empty() {
             return Ok(deliveries);
         }
-        let (numbers, queues) = {
+        let take = {
             let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
-            let ordered = claims.cycle.next(queues);
-            (claims.reserve(room), ordered)
+            claims.room = room;
+            let prepared = claims.prepared.take();
+            prepared
+                .filter(|take| take.room == room && take.queues == queues)
+                .unwrap_or_else(|| self.next_take(&mut claims, queues, room))
         };
-        match self.run_take(&queues, room, numbers.start).await {
+        match self.run_take(&take).await {
             Ok(taken) => deliveries.extend(taken),
             Err(error) => {
                 // The script may have run although its reply did not come, and may have taken from one list before
                 // another one has refused.
                 let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
                 claims.doubtful.push(Doubtful {
-                    numbers: numbers.collect(),
+                    numbers: take.numbers(),
                     since: Instant::now(),
                     asked: None,
                     may_come_late: error.is_connection(),
@@ -140,16 +183,22 @@ impl RedisTransport {
         Ok(deliveries)
     }
 
-    async fn run_take(
-        &self,
-        queues: &[String],
-        room: usize,
-        first: u64,
-    ) -> Result<Vec<Delivery>, Error> {
-        let lists = self.keys.lists(queues);
-        let prefix = format!("{}-", self.worker());
+    /// Makes the next take while there is time: it will most likely have as much room as the last one.
+    pub(super) fn prepare_take(&self, queues: &[String]) {
+        let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        if claims.prepared.is_none() && claims.room > 0 {
+            let room = claims.room;
+            claims.prepared = Some(self.next_take(&mut claims, queues, room));
+        }
+    }
+
+    fn next_take(&self, claims: &mut Claims, queues: &[String], room: usize) -> Take {
+        let first = claims.reserve(room);
+        let ordered = claims.cycle.next(queues);
+        let lists = self.keys.lists(&ordered);
+        let prefix = format!("{}-", claims.worker);
         let mut call = TAKE.prepare_invoke();
-        for (list, _) in &lists {
+        for list in &lists {
             call.key(list);
         }
         call.arg(self.keys.unacked())
@@ -159,16 +208,25 @@ impl RedisTransport {
             .arg(first)
             .arg(self.options.message_max_bytes)
             .arg(queues.len());
-        for queue in queues {
+        for queue in &ordered {
             call.arg(record_tail(queue));
         }
-        {
-            let claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
-            claims.shapes.iter().for_each(|shape| {
-                call.arg(shape);
-            });
+        for shape in &claims.shapes {
+            call.arg(shape);
         }
-        let mut reply = self.taker.ask::<Vec<Value>>(&call).await?.into_iter();
+        Take {
+            queues: queues.to_vec(),
+            room,
+            first,
+            ordered,
+            lists,
+            prefix,
+            call,
+        }
+    }
+
+    async fn run_take(&self, take: &Take) -> Result<Vec<Delivery>, Error> {
+        let mut reply = self.taker.ask::<Vec<Value>>(&take.call).await?.into_iter();
 
         let foreign: usize = value(reply.next())?;
         let shapes: Vec<Vec<u8>> = value(reply.next())?;
@@ -178,20 +236,20 @@ impl RedisTransport {
         }
         let mut deliveries = Vec::with_capacity(reply.len() / 2);
         let mut last: Option<(usize, Arc<str>)> = None;
-        let mut number = first;
+        let mut number = take.first;
         while let Some(index) = reply.next() {
             let index: usize = value(Some(index))?;
             let raw: Vec<u8> = value(reply.next())?;
             let queue = match &last {
                 Some((same, queue)) if *same == index => Arc::clone(queue),
-                _ => Arc::from(list_at(&lists, index)?.1),
+                _ => Arc::from(take.list(index)?.1),
             };
             last = Some((index, Arc::clone(&queue)));
-            deliveries.push(Delivery::new(claim_tag(&prefix, number), queue, raw));
+            deliveries.push(Delivery::new(claim_tag(&take.prefix, number), queue, raw));
             number += 1;
         }
         if foreign > 0 {
-            let (list, queue) = list_at(&lists, foreign)?;
+            let (list, queue) = take.list(foreign)?;
             self.bury_waiting(list, queue).await;
         }
         Ok(deliveries)
@@ -276,10 +334,6 @@ fn claim_tag(prefix: &str, number: u64) -> String {
 /// worker's restore resolves to that very queue.
 pub(super) fn record_tail(queue: &str) -> String {
     format!(", \"\", {}]", serde_json::Value::from(queue))
-}
-
-fn list_at<T>(lists: &[T], index: usize) -> Result<&T, Error> {
-    lists.get(index.wrapping_sub(1)).ok_or_else(unexpected)
 }
 
 fn value<T: FromRedisValue>(value: Option<Value>) -> Result<T, Error> {
