@@ -13,6 +13,7 @@ use celeriac_tests::process::{PATIENCE, Process};
 use celeriac_tests::programs::{python, python_worker};
 use celeriac_tests::redis::PrivateRedis;
 use celery::task::TaskResult;
+use chrono::DateTime;
 use serde_json::{Value, json};
 
 #[celery::task(name = "proj.add")]
@@ -231,6 +232,26 @@ async fn a_group_that_one_language_has_saved_the_other_restores() {
         .await
         .expect("all succeed");
     assert_eq!(value, json!([2, [5, 6]]));
+}
+
+#[tokio::test]
+async fn who_waits_for_a_body_can_see_first_what_the_header_has_raised() {
+    let world = World::new().await;
+    let _worker = world.ours().await;
+    let sent = chord([boom("bad")], total::s(()));
+    let sent = sent.delay(world.app()).await.expect("redis runs");
+    let body = sent.as_task().expect("a task").wait(PATIENCE).await;
+    let body = body.expect("it is stored");
+    let header = sent.parent().and_then(ResultNode::as_group);
+    let part = &header.expect("a group").tasks()[0];
+    let part = part.wait(PATIENCE).await.expect("it is stored");
+    let done = [part, body].map(|meta| {
+        let done = meta.date_done.expect("it has ended");
+        DateTime::parse_from_rfc3339(&done).unwrap_or_else(|error| panic!("{done}: {error}"))
+    });
+    // Python's client asks for the one, and some milliseconds later for the other.
+    let between = done[1] - done[0];
+    assert!(between.num_milliseconds() >= 20, "{between}");
 }
 
 /// A signature with an id, as a message has it.

@@ -25,6 +25,11 @@ use crate::handler::FailedChord;
 use crate::log_lines::shown;
 use crate::transport::{Error, Slot};
 
+/// Between the failure of a header and that of the body. Whoever waits for the body looks first whether what comes before it
+/// has failed, and then at the body (`AsyncResult.get`). Were both to fail in between, he would be told of a `ChordError` and
+/// not of what was raised. A worker in Python takes longer than that anyhow.
+const HEADER_IS_SEEN: Duration = Duration::from_millis(25);
+
 /// The results of a header, or why there are none.
 type Joined = Result<Vec<Value>, Box<Failed>>;
 
@@ -152,6 +157,7 @@ impl Executor {
             Err(failed) => {
                 let (group, why) = (shown(chord.group), failed.exception.repr());
                 log::error!("Chord '{group}' raised: {why}");
+                tokio::time::sleep(HEADER_IS_SEEN).await;
                 match self.fail_body(chord, &failed).await {
                     true => self.end(chord, claim, false).await,
                     false => None,
