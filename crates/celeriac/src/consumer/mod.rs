@@ -106,10 +106,9 @@ impl Slots {
     }
 
     async fn stay_busy(&mut self) -> bool {
-        !self.has_a_free_one()
-            && tokio::time::timeout(BUSY, self.one_is_free())
-                .await
-                .is_err()
+        tokio::time::timeout(BUSY, self.one_is_free())
+            .await
+            .is_err()
     }
 }
 

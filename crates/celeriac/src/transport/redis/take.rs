@@ -6,6 +6,7 @@
 //! Counterpart: `Channel._brpop_read` and `QoS.append` in `kombu/transport/redis.py`.
 
 use std::collections::{HashSet, VecDeque};
+use std::ops::Range;
 use std::sync::{Arc, LazyLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -58,8 +59,8 @@ struct Take {
     /// As they were asked for.
     queues: Vec<String>,
     room: usize,
-    /// The number of the first claim.
-    first: u64,
+    /// Of the claims.
+    numbers: Range<u64>,
     /// As they are looked at.
     ordered: Vec<String>,
     /// As the script numbers them: of each step, one for each queue.
@@ -74,10 +75,6 @@ impl Take {
         let index = index.wrapping_sub(1);
         let list = self.lists.get(index).ok_or_else(unexpected)?;
         Ok((list, &self.ordered[index % self.ordered.len()]))
-    }
-
-    fn numbers(&self) -> Vec<u64> {
-        (self.first..self.first + self.room as u64).collect()
     }
 }
 
@@ -136,10 +133,10 @@ impl Claims {
         self.shapes.drain(..surplus);
     }
 
-    fn reserve(&mut self, count: usize) -> u64 {
+    fn reserve(&mut self, count: usize) -> Range<u64> {
         let first = self.next;
         self.next += count as u64;
-        first
+        first..self.next
     }
 }
 
@@ -169,7 +166,7 @@ impl RedisTransport {
                 // another one has refused.
                 let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
                 claims.doubtful.push(Doubtful {
-                    numbers: take.numbers(),
+                    numbers: take.numbers.collect(),
                     since: Instant::now(),
                     asked: None,
                     may_come_late: error.is_connection(),
@@ -193,7 +190,7 @@ impl RedisTransport {
     }
 
     fn next_take(&self, claims: &mut Claims, queues: &[String], room: usize) -> Take {
-        let first = claims.reserve(room);
+        let numbers = claims.reserve(room);
         let ordered = claims.cycle.next(queues);
         let lists = self.keys.lists(&ordered);
         let prefix = format!("{}-", claims.worker);
@@ -205,7 +202,7 @@ impl RedisTransport {
             .arg(self.keys.unacked_index())
             .arg(room)
             .arg(&prefix)
-            .arg(first)
+            .arg(numbers.start)
             .arg(self.options.message_max_bytes)
             .arg(queues.len());
         for queue in &ordered {
@@ -217,7 +214,7 @@ impl RedisTransport {
         Take {
             queues: queues.to_vec(),
             room,
-            first,
+            numbers,
             ordered,
             lists,
             prefix,
@@ -236,7 +233,7 @@ impl RedisTransport {
         }
         let mut deliveries = Vec::with_capacity(reply.len() / 2);
         let mut last: Option<(usize, Arc<str>)> = None;
-        let mut number = take.first;
+        let mut number = take.numbers.start;
         while let Some(index) = reply.next() {
             let index: usize = value(Some(index))?;
             let raw: Vec<u8> = value(reply.next())?;
