@@ -1,6 +1,7 @@
 //! Remote control: Python's tools against our worker, revoking, and requests that mean no good.
 
 use std::collections::BTreeSet;
+use std::num::NonZero;
 use std::time::Duration;
 
 use celeriac::SendOptions;
@@ -225,6 +226,36 @@ async fn ping_is_answered_at_once_while_all_slots_are_busy_and_the_queue_is_full
     // The machine may be busy with a compiler for a moment, but not half of the time.
     assert!(took[10] < PING_MAX, "{took:?}");
     drop(worker);
+}
+
+#[tokio::test]
+async fn tasks_that_never_yield_hold_up_no_ping_and_have_their_limits() {
+    let fleet = Fleet::new("").await;
+    let directory = TempDir::new().expect("a directory");
+    // One for each of the runtime's threads.
+    let slots = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let limits = ["-c", &slots.to_string(), "--time-limit", "2"];
+    let mut worker = worker(&fleet, &directory, "w1", &limits).await;
+    let stubborn = fleet
+        .send("proj.stubborn", vec![json!(600)], named("stubborn"))
+        .await;
+    for _ in 1..slots {
+        fleet
+            .send("proj.stubborn", vec![json!(600)], SendOptions::default())
+            .await;
+    }
+    worker.says("proj.stubborn[stubborn] received").await;
+    let mut client = Client::bind(&fleet).await;
+    for _ in 0..5 {
+        let (answer, _) = client.ask("ping", &json!({})).await;
+        assert_eq!(answer, json!({"ok": "pong"}));
+    }
+    fleet.ends(&stubborn).await;
+    let log = worker.log();
+    assert!(
+        log.contains("Hard time limit (2.0s) exceeded for proj.stubborn[stubborn]"),
+        "{log}"
+    );
 }
 
 #[tokio::test]

@@ -30,6 +30,7 @@ pub(crate) fn register(app: AppBuilder) -> AppBuilder {
         .handler(Refuses)
         .handler(RefusesOnce)
         .handler(NapLate)
+        .handler(Stubborn)
         .handler(WaitLate)
         .handler(DiesLate)
 }
@@ -162,6 +163,22 @@ impl Handler for Panics {
 
     async fn run(&self, _invocation: Invocation) -> Outcome {
         panic!("on purpose")
+    }
+}
+
+/// Never yields, for so many seconds.
+struct Stubborn;
+
+#[async_trait]
+impl Handler for Stubborn {
+    fn name(&self) -> &str {
+        "proj.stubborn"
+    }
+
+    async fn run(&self, invocation: Invocation) -> Outcome {
+        let seconds = invocation.args[0].as_f64().unwrap_or_default();
+        std::thread::sleep(Duration::from_secs_f64(seconds));
+        Outcome::Success(Value::Null)
     }
 }
 

@@ -1,4 +1,6 @@
-//! How many threads tasks may have.
+//! Where tasks run beside the engine, and how many threads they may have.
+//!
+//! The engine has one thread ([`crate::worker`]); tasks have the runtime that the worker was started on.
 //!
 //! CPU work ([`crate::blocking`]) has as many as there are slots or CPUs; more of it waits for its turn.
 //!
@@ -8,26 +10,34 @@
 use std::num::NonZero;
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The places for such threads of one worker. Cheap to clone; all clones are the same.
 #[derive(Debug, Clone)]
 pub(crate) struct Threads {
+    runtime: Handle,
     places: Arc<Semaphore>,
     count: usize,
     work: Arc<Semaphore>,
 }
 
 impl Threads {
-    /// For so many slots.
-    pub(crate) fn new(slots: usize) -> Self {
+    /// For so many slots, on this runtime.
+    pub(crate) fn new(slots: usize, runtime: Handle) -> Self {
         let count = slots.saturating_mul(2).min(Semaphore::MAX_PERMITS);
         let cpus = std::thread::available_parallelism().map_or(1, NonZero::get);
         Self {
+            runtime,
             places: Arc::new(Semaphore::new(count)),
             count,
             work: Arc::new(Semaphore::new(slots.clamp(cpus, Semaphore::MAX_PERMITS))),
         }
+    }
+
+    /// The runtime of tasks.
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.runtime
     }
 
     /// A place for CPU work, likewise.

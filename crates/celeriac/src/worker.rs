@@ -5,12 +5,18 @@
 //! 3. Stops in reverse: no further takes; what waits for its time and what has not started is given
 //!    back; what runs is finished (warm) or given back (cold); renewing ends last.
 //!
+//! All of that has one thread, the engine: a message wakes one part after the other, and parts that wake each other across
+//! processors for each message take twice the time. Tasks run there too while they are short; all others run on the runtime
+//! that the worker was started on.
+//!
 //! Counterpart: `celery/worker/worker.py::WorkController` and `celery/apps/worker.py` @ 5.7.0.
 
+use std::io;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -78,6 +84,9 @@ pub enum WorkerError {
     /// What it remembers of the last run cannot be read.
     #[error(transparent)]
     State(#[from] StateError),
+    /// The machine has no thread for it.
+    #[error("cannot start the engine's thread: {0}")]
+    Thread(#[source] io::Error),
 }
 
 /// A worker. See the module's text.
@@ -112,7 +121,16 @@ impl Worker {
     /// # Errors
     /// [`WorkerError::Broker`]: the settings limit the tries to reach the broker, and they are used up.
     /// [`WorkerError::State`]: the state file or a limit in the environment is wrong.
+    /// [`WorkerError::Thread`]: no thread can be started.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), WorkerError> {
+        let engine = Engine::start().map_err(WorkerError::Thread)?;
+        let work = engine.spawn(self.work(shutdown, Handle::current()));
+        work.await
+            .unwrap_or_else(|error| resume_unwind(error.into_panic()))
+    }
+
+    /// Works on the runtime that this is called on, with tasks on another one.
+    async fn work(self, shutdown: Shutdown, tasks: Handle) -> Result<(), WorkerError> {
         let state = WorkerState::load(self.app.settings(), self.app.lamport().clone())?;
         self.app.transport().sign_as(&self.options.hostname);
         if let Some(worker) = self.options.succession.worker {
@@ -142,7 +160,7 @@ impl Worker {
             },
             state: state.clone(),
             events: events.clone(),
-            threads: Threads::new(self.slots()),
+            threads: Threads::new(self.slots(), tasks),
         };
         let running = self.start(&shutdown, coming, &outlets);
         self.remember_and_listen(&running, &state, rates, &shutdown, &events)
@@ -156,11 +174,7 @@ impl Worker {
             outlets,
             shutdown.clone(),
         );
-        // On the runtime's own threads, where whoever it wakes is near.
-        let consuming = running.tracker.spawn(consumer.run());
-        let ended = consuming
-            .await
-            .unwrap_or_else(|error| resume_unwind(error.into_panic()));
+        let ended = consumer.run().await;
         shutdown.warm();
         running.stop().await;
         ended.map_err(WorkerError::Broker)
@@ -328,6 +342,36 @@ impl Worker {
         match settings.worker_prefetch_multiplier {
             0 => usize::MAX,
             multiplier => multiplier * self.slots(),
+        }
+    }
+}
+
+/// The engine's runtime, left behind when the worker is dropped.
+struct Engine(Option<Runtime>);
+
+impl Engine {
+    fn start() -> io::Result<Self> {
+        let mut runtime = Builder::new_multi_thread();
+        runtime.worker_threads(1).thread_name("engine").enable_all();
+        runtime.build().map(|runtime| Self(Some(runtime)))
+    }
+
+    fn spawn<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        self.0
+            .as_ref()
+            .expect("it is taken by drop alone")
+            .spawn(work)
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // Where this is called, nobody may wait.
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
         }
     }
 }

@@ -1,10 +1,11 @@
-//! CPU work off the async threads.
+//! Work off the engine's thread: tasks that may hold up others, and CPU work off the async threads.
 
 use std::panic::resume_unwind;
 
 use tokio::runtime::Handle;
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::panics::Witness;
 use crate::context::Context;
@@ -30,9 +31,17 @@ where
     F: FnOnce(CancellationToken) -> R + Send + 'static,
     R: Send + 'static,
 {
-    let (cancelled, place) = match Context::current() {
-        Some(context) => (context.cancelled().clone(), context.threads().work().await),
-        None => (CancellationToken::new(), None),
+    let (cancelled, place, runtime) = match Context::current() {
+        Some(context) => {
+            let threads = context.threads();
+            let place = threads.work().await;
+            (
+                context.cancelled().clone(),
+                place,
+                threads.runtime().clone(),
+            )
+        }
+        None => (CancellationToken::new(), None, Handle::current()),
     };
     let name = log_lines::process_name();
     let witness = Witness::current();
@@ -40,8 +49,23 @@ where
         let _place = place;
         witness.sync_scope(|| work(cancelled))
     };
-    let thread = tokio::task::spawn_blocking(move || log_lines::in_process_sync(name, work));
+    let thread = runtime.spawn_blocking(move || log_lines::in_process_sync(name, work));
     thread.await.map_err(unwound)
+}
+
+/// Runs a task's future on the runtime of tasks, so that what it does between its awaits holds up other tasks at most.
+///
+/// # Cancel safety
+/// Dropping the future ends the task at its next await.
+pub(super) async fn beside_the_engine(
+    context: Context,
+    future: impl Future<Output = Outcome> + Send + 'static,
+) -> Outcome {
+    let runtime = context.threads().runtime().clone();
+    let run = log_lines::in_process(log_lines::process_name(), context.scope(future));
+    let run = AbortOnDropHandle::new(runtime.spawn(run));
+    // The runtime ends only after the executor, so the outcome of that is seen by nobody.
+    run.await.map_err(unwound).unwrap_or(Outcome::Ignore)
 }
 
 /// Runs a task's future on a thread of its own, so that one that never yields holds up nothing else.
@@ -49,13 +73,13 @@ pub(crate) async fn on_own_thread(
     context: Context,
     future: impl Future<Output = Outcome> + Send + 'static,
 ) -> Outcome {
-    let runtime = Handle::current();
+    let runtime = context.threads().runtime().clone();
     let name = log_lines::process_name();
     let cancelled = context.cancelled().clone();
     let place = context.take_thread();
     let run = Witness::current().scope(context.scope(future));
     let run = log_lines::in_process(name, run);
-    let thread = tokio::task::spawn_blocking(move || {
+    let thread = runtime.clone().spawn_blocking(move || {
         // Given up when the thread ends, which may be long after the run was given up.
         let _place = place;
         runtime.block_on(async {

@@ -9,6 +9,7 @@ use celeriac_protocol::compose::TaskCall;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use super::blocking::beside_the_engine;
 use super::record::Failed;
 use super::{Executor, panics};
 use crate::context::{Context, Place};
@@ -46,13 +47,14 @@ impl Executor {
         {
             context.give_thread(place);
         }
-        let run = task.handler.run(Invocation {
+        let (name, handler) = (errback.task.clone(), Arc::clone(&task.handler));
+        let invocation = Invocation {
             args,
             kwargs: errback.kwargs.clone(),
             context: context.clone(),
-        });
-        let run = panics::caught(&errback.task, run);
-        if let Outcome::Failure { exception, .. } = context.scope(run).await {
+        };
+        let run = async move { panics::caught(&name, handler.run(invocation)).await };
+        if let Outcome::Failure { exception, .. } = beside_the_engine(context, run).await {
             log::error!(
                 "Errback {} raised an exception: {}",
                 shown(&errback.task),

@@ -9,7 +9,7 @@
 //! - `record`: writing down where a task stands.
 //! - `errback`: errbacks that run here.
 //! - `settle`: the order in which the end of a task takes effect (promise M6), the one place; `chord`: its part in a chord.
-//! - `blocking`: CPU work off the async threads. `panics`: a panic is a FAILURE.
+//! - `blocking`: work off the engine's thread. `panics`: a panic is a FAILURE.
 //!
 //! Counterpart: `celery/worker/request.py` and `celery/app/trace.py::build_tracer` @ 5.7.0.
 
@@ -339,10 +339,17 @@ impl Executor {
         let is_limited = limits.are_any();
         let say =
             |limit: &Limit| settle::main_process(|| request.subject().exceeded_soft(&limit.shown));
-        let run = panics::caught(context.task_name(), handler.run(invocation));
+        let named = context.clone();
+        let run = async move { panics::caught(named.task_name(), handler.run(invocation)).await };
+        let run = async {
+            match request.runs_with_the_engine() {
+                true => context.clone().scope(run).await,
+                false => blocking::beside_the_engine(context.clone(), run).await,
+            }
+        };
         tokio::select! {
             biased;
-            outcome = context.clone().scope(run) => End::Outcome(outcome),
+            outcome = run => End::Outcome(outcome),
             exceeded = limits.exceeded(&context, say), if is_limited => {
                 context.end().cancel();
                 match exceeded {

@@ -157,8 +157,17 @@ impl Request {
     /// a round trip that would be most of the work, so there it is done only for what comes again: whatever ended its
     /// first start, the second one is counted.
     pub(crate) fn is_to_be_marked(&self) -> bool {
-        let is_brisk = self.tracked.as_ref().is_some_and(Tracked::is_brisk);
-        !is_brisk || self.is_suspect() || self.context.is_redelivered()
+        !self.is_brisk() || self.is_suspect() || self.context.is_redelivered()
+    }
+
+    /// Whether it may run on the engine's thread: it has a thread of its own, or tasks of its kind have not held up
+    /// anybody for long.
+    pub(crate) fn runs_with_the_engine(&self) -> bool {
+        self.handler().needs_thread() || self.is_brisk()
+    }
+
+    fn is_brisk(&self) -> bool {
+        self.tracked.as_ref().is_some_and(Tracked::is_brisk)
     }
 
     /// Whether it was written down that it runs.
