@@ -260,7 +260,7 @@ impl Context {
         self.goes_on()?;
         let mut document = self.author().document(State::from(state), meta);
         document.children = Value::Array(self.children().clone());
-        self.inner.app.backend().store(&document).await
+        self.inner.app.backend().store(&[document]).await
     }
 
     /// Sends a task as a child of this one, also from another spawned future.

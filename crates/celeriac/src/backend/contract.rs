@@ -71,7 +71,7 @@ async fn redis(settings: &Settings) -> World {
 impl World {
     async fn store(&self, id: &str, status: State, result: Value) {
         let meta = TaskMeta::new(id, status, result);
-        self.backend.store(&meta).await.unwrap();
+        self.backend.store(&[meta]).await.unwrap();
     }
 
     async fn get(&self, id: &str) -> Option<TaskMeta> {
@@ -140,7 +140,7 @@ async fn what_is_stored_is_read_by_others_as_it_was() {
         meta.parent_id = Some("a parent".to_owned());
         meta.children = json!([[["c", null], null]]);
         meta.extra.insert("worker".to_owned(), json!("celery@här"));
-        world.backend.store(&meta).await.unwrap();
+        world.backend.store(&[meta.clone()]).await.unwrap();
         let (raw, _) = world.raw("a").await.unwrap();
         assert_eq!(String::from_utf8(raw).unwrap(), meta.to_json());
         let read = world.get("a").await.unwrap();
@@ -403,13 +403,38 @@ async fn of_many_that_store_the_same_the_first_success_wins() {
             let backend = [&world.backend, &world.other][number % 2];
             let mut meta = TaskMeta::new("a", states[number % 3].clone(), json!(number));
             meta.date_done = Some(number.to_string());
-            async move { backend.store(&meta).await.unwrap() }
+            async move { backend.store(&[meta]).await.unwrap() }
         });
         join_all(stores).await;
         let kept = world.get("a").await.unwrap();
         assert_eq!(kept.status, State::Success, "{}", world.name);
         world.store("a", State::Success, json!("late")).await;
         assert_eq!(world.get("a").await.unwrap(), kept, "{}", world.name);
+    }
+}
+
+#[tokio::test]
+async fn who_sees_the_first_of_several_that_are_stored_together_sees_all() {
+    for world in &each(|_| {}).await {
+        for round in 0..50 {
+            let id = |number: usize| format!("{round}-{number}");
+            let meta = |number| TaskMeta::new(id(number), State::Failure, json!(number));
+            let together: Vec<TaskMeta> = (0..20).map(meta).collect();
+            // So many others beside them that one call does not hold all.
+            let others = (20..140).map(async |number| {
+                world
+                    .store(&id(number), State::Success, json!(number))
+                    .await;
+            });
+            let watch = async {
+                while world.get(&id(0)).await.is_none() {}
+                world.state(&id(19)).await
+            };
+            let stored = world.backend.store(&together);
+            let (_, stored, last) = tokio::join!(join_all(others), stored, watch);
+            stored.unwrap();
+            assert_eq!(last, Some(State::Failure), "{}", world.name);
+        }
     }
 }
 

@@ -21,7 +21,7 @@ impl ResultBackend for DisabledBackend {
         "disabled://"
     }
 
-    async fn store(&self, _meta: &TaskMeta) -> Result<(), Error> {
+    async fn store(&self, _metas: &[TaskMeta]) -> Result<(), Error> {
         Ok(())
     }
 

@@ -120,17 +120,18 @@ impl ResultBackend for MemoryBackend {
         &self.url
     }
 
-    async fn store(&self, meta: &TaskMeta) -> Result<(), Error> {
-        let document = self.documents.write(meta);
+    async fn store(&self, metas: &[TaskMeta]) -> Result<(), Error> {
         let mut results = self.results();
-        let stored = results.get(&meta.task_id);
-        if stored.is_some_and(|stored| self.documents.is_success(&stored.bytes)) {
-            return Ok(());
+        for meta in metas {
+            let stored = results.get(&meta.task_id);
+            if stored.is_some_and(|stored| self.documents.is_success(&stored.bytes)) {
+                continue;
+            }
+            let document = self.documents.write(meta);
+            let now = Instant::now();
+            results.insert(now, &meta.task_id, document.bytes, document.expires_secs);
+            self.store.waiters.deliver(&meta.task_id, meta);
         }
-        let now = Instant::now();
-        results.insert(now, &meta.task_id, document.bytes, document.expires_secs);
-        drop(results);
-        self.store.waiters.deliver(&meta.task_id, meta);
         Ok(())
     }
 

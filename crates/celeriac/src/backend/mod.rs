@@ -35,14 +35,15 @@ pub(crate) trait ResultBackend: Chords + std::fmt::Debug {
     /// The URL with the password masked, as the banner shows it.
     fn url(&self) -> &str;
 
-    /// Stores the state of a task and tells those who wait for it. A stored SUCCESS is never overwritten.
+    /// Stores the states of tasks, in their order, and tells those who wait for them. A stored SUCCESS is never
+    /// overwritten. Up to 128 are stored in one step: who sees one of them sees all.
     ///
     /// # Cancel safety
-    /// It may have been stored. Storing again is harmless.
+    /// They may have been stored. Storing again is harmless.
     ///
     /// # Errors
     /// The backend is away or refuses the write.
-    async fn store(&self, meta: &TaskMeta) -> Result<(), Error>;
+    async fn store(&self, metas: &[TaskMeta]) -> Result<(), Error>;
 
     /// What is stored about a task; `None`: nothing (Celery's PENDING).
     ///

@@ -123,7 +123,7 @@ impl Control {
         let exception = TaskException::task_revoked("revoked").to_value();
         let mut meta = TaskMeta::new(id, State::Revoked, exception);
         meta.date_done = Some(timestamp::isoformat(clock::now()));
-        backend.store(&meta).await
+        backend.store(&[meta]).await
     }
 
     /// A neighbour that starts: it gets our revoked ids, and we its own.

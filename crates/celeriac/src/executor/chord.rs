@@ -314,7 +314,6 @@ impl Executor {
                 .fail_all(
                     signatures(options.get("chain")),
                     failed,
-                    true,
                     chord.is_again,
                     chord.by,
                 )
@@ -333,7 +332,7 @@ impl Executor {
             Ok(false) => return false,
             Err(exception) => Failed::new(exception),
         };
-        self.store_unsent(&id, &failed, None).await
+        self.store_unsent(&id, &failed).await
     }
 
     /// Each task of a group fails with what has made the header fail, and is revoked.
@@ -352,11 +351,11 @@ impl Executor {
                 );
                 true
             });
-            if !is_told || !self.store_unsent(&task.id, &original, None).await {
+            if !is_told || !self.store_unsent(&task.id, &original).await {
                 return false;
             }
         }
-        if !self.store_unsent(&lost.group, &original, None).await {
+        if !self.store_unsent(&lost.group, &original).await {
             return false;
         }
         let ids: Vec<&str> = lost.tasks.iter().map(|task| task.id.as_str()).collect();

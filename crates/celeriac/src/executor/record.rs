@@ -33,71 +33,100 @@ impl Executor {
         if !Self::is_stored(request, &status) {
             return true;
         }
-        let mut meta = request.context().author().document(status, result);
-        meta.traceback = traceback.map(ToOwned::to_owned);
-        meta.children = children;
-        Box::pin(async move { self.persist(&meta).await }).await
+        let meta = document(request, status, result, traceback, children);
+        Box::pin(async move { self.persist(&[meta]).await }).await
     }
 
-    /// What would have come next in the chain fails as well: whoever waits for the last one must hear of it, and so must
-    /// a chord that one of them is a part of. `false` when a stop came first.
-    pub(super) async fn fail_chain(&self, request: &Request, failed: &Failed) -> bool {
-        let chain = request.message().embed.chain.clone().unwrap_or_default();
-        let is_stored = Self::is_stored(request, &State::Failure);
+    /// Stores the failure of a task, and of what would have come next in its chain: whoever waits for the last one must
+    /// hear of it. All in one step: Celery's clients look at a chain's tasks one by one, ask to be told of the next one, and
+    /// look, by two connections; the server may hear the second first, and what is told in between is never heard.
+    /// `false` when a stop came first. Counterpart: `Backend.mark_as_failure` and `Backend._fail_chain`.
+    pub(super) async fn store_failure(
+        &self,
+        request: &Request,
+        failed: &Failed,
+        children: Value,
+    ) -> bool {
+        if !Self::is_stored(request, &State::Failure) {
+            return true;
+        }
+        let traceback = failed.traceback.as_deref();
+        let value = failed.exception.to_value();
+        let mut metas = vec![document(
+            request,
+            State::Failure,
+            value,
+            traceback,
+            children,
+        )];
+        metas.extend(self.unsent_chain(&rest(request.message()), failed));
+        Box::pin(async move { self.persist(&metas).await }).await
+    }
+
+    /// A chord that one of what would have come next is a part of must hear of it too. `false` when a stop came first.
+    pub(super) async fn count_chain(&self, request: &Request, failed: &Failed) -> bool {
         let is_again = request.context().is_redelivered();
-        let by = Some(request.message());
-        Box::pin(self.fail_all(chain, failed, is_stored, is_again, by)).await
+        let rest = rest(request.message());
+        Box::pin(self.count_parts(&rest, failed, is_again, Some(request.message()))).await
     }
 
-    /// See [`Self::fail_chain`]; the chain is in reverse, as it is passed on. Counterpart: `Backend._fail_chain`.
+    /// The same for the chain of a body that fails; it is in reverse, as it is passed on.
     pub(super) async fn fail_all(
         &self,
-        mut chain: Vec<Signature>,
+        chain: Vec<Signature>,
         failed: &Failed,
-        is_stored: bool,
         is_again: bool,
         by: Option<&TaskMessage>,
     ) -> bool {
-        // The end of the chain, which is waited for, comes last: who hears of it finds all the others failed too. Of a
-        // chord in it that is the body.
-        chain.reverse();
-        let mut left = VecDeque::from(chain);
-        while let Some(signature) = left.pop_front() {
+        let rest = in_order(chain);
+        let metas: Vec<TaskMeta> = self.unsent_chain(&rest, failed).collect();
+        self.persist(&metas).await && self.count_parts(&rest, failed, is_again, by).await
+    }
+
+    fn unsent_chain(&self, rest: &[Signature], failed: &Failed) -> impl Iterator<Item = TaskMeta> {
+        rest.iter().filter_map(|signature| {
+            let id = signature.task_id()?;
+            Some(self.unsent(id, failed, Some(signature)))
+        })
+    }
+
+    async fn count_parts(
+        &self,
+        rest: &[Signature],
+        failed: &Failed,
+        is_again: bool,
+        by: Option<&TaskMessage>,
+    ) -> bool {
+        for signature in rest {
             let options = &signature.options;
-            let option = |key: &str| options.get(key).and_then(Value::as_str);
-            if let Some(id) = signature.task_id() {
-                if is_stored && !self.store_unsent(id, failed, Some(&signature)).await {
-                    return false;
-                }
-                let chord = signatures(options.get("chord"));
-                if let (Some(body), Some(group)) = (chord.first(), option("group_id")) {
-                    let part = Part {
-                        group,
-                        task_id: id,
-                        index: options.get("group_index").and_then(Value::as_i64),
-                        state: failed.state.clone(),
-                        result: &failed.exception.to_value(),
-                        is_again,
-                    };
-                    if !Box::pin(self.count(&part, body, by)).await {
-                        return false;
-                    }
-                }
-            }
-            if signature.subtask_type.as_deref() == Some("chord") {
-                left.extend(signatures(signature.kwargs.get("body")));
+            let chord = signatures(options.get("chord"));
+            let group = options.get("group_id").and_then(Value::as_str);
+            let (Some(task_id), Some(body), Some(group)) =
+                (signature.task_id(), chord.first(), group)
+            else {
+                continue;
+            };
+            let part = Part {
+                group,
+                task_id,
+                index: options.get("group_index").and_then(Value::as_i64),
+                state: failed.state.clone(),
+                result: &failed.exception.to_value(),
+                is_again,
+            };
+            if !Box::pin(self.count(&part, body, by)).await {
+                return false;
             }
         }
         true
     }
 
     /// Stores the failure of a task that was never sent.
-    pub(super) async fn store_unsent(
-        &self,
-        id: &str,
-        failed: &Failed,
-        signature: Option<&Signature>,
-    ) -> bool {
+    pub(super) async fn store_unsent(&self, id: &str, failed: &Failed) -> bool {
+        self.persist(&[self.unsent(id, failed, None)]).await
+    }
+
+    fn unsent(&self, id: &str, failed: &Failed, signature: Option<&Signature>) -> TaskMeta {
         let mut meta = TaskMeta::new(id, failed.state.clone(), failed.exception.to_value());
         meta.traceback.clone_from(&failed.traceback);
         meta.date_done = Some(timestamp::isoformat(clock::now()));
@@ -109,7 +138,7 @@ impl Executor {
                 meta.extra = extended_unsent(signature);
             }
         }
-        self.persist(&meta).await
+        meta
     }
 
     fn is_stored(request: &Request, status: &State) -> bool {
@@ -118,11 +147,44 @@ impl Executor {
         is_wanted || !request.ignores_result()
     }
 
-    async fn persist(&self, meta: &TaskMeta) -> bool {
-        let what = || format!("cannot store the result of {}", shown(&meta.task_id));
-        let store = || self.app.backend().store(meta);
+    async fn persist(&self, metas: &[TaskMeta]) -> bool {
+        let id = || metas.first().map_or("", |meta| &meta.task_id);
+        let what = || format!("cannot store the result of {}", shown(id()));
+        let store = || self.app.backend().store(metas);
         self.until_answered(what, store).await.is_some()
     }
+}
+
+fn document(
+    request: &Request,
+    status: State,
+    result: Value,
+    traceback: Option<&str>,
+    children: Value,
+) -> TaskMeta {
+    let mut meta = request.context().author().document(status, result);
+    meta.traceback = traceback.map(ToOwned::to_owned);
+    meta.children = children;
+    meta
+}
+
+/// What would have come next in the chain of a task.
+fn rest(message: &TaskMessage) -> Vec<Signature> {
+    in_order(message.embed.chain.clone().unwrap_or_default())
+}
+
+/// A chain as it is passed on is in reverse. Its end, which is waited for, comes last; of a chord in it that is the body.
+fn in_order(mut chain: Vec<Signature>) -> Vec<Signature> {
+    chain.reverse();
+    let mut left = VecDeque::from(chain);
+    let mut rest = Vec::with_capacity(left.len());
+    while let Some(signature) = left.pop_front() {
+        if signature.subtask_type.as_deref() == Some("chord") {
+            left.extend(signatures(signature.kwargs.get("body")));
+        }
+        rest.push(signature);
+    }
+    rest
 }
 
 /// A failure that others must hear of.

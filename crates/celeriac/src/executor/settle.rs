@@ -147,33 +147,29 @@ impl Executor {
     ) -> bool {
         // The errbacks are sent after the result is stored, so they are no children, as in Celery.
         let children = children(request, &FollowUps::default());
+        let failed = Failed::new(exception.clone()).with_traceback(traceback);
         let value = exception.to_value();
-        let stored = self.store(request, State::Failure, value.clone(), traceback, children);
-        if !stored.await || !self.report(request, State::Failure, &value).await {
+        if !self.store_failure(request, &failed, children).await
+            || !self.report(request, State::Failure, &value).await
+        {
             return false;
         }
         let embed = &request.message().embed;
         if embed.chain.is_none() && embed.errbacks.is_none() {
             return true;
         }
-        Box::pin(self.pass_on(request, exception, traceback)).await
+        Box::pin(self.pass_on(request, &failed)).await
     }
 
-    /// What would have come next fails too, and the errbacks are called.
-    async fn pass_on(
-        &self,
-        request: &Request,
-        exception: &TaskException,
-        traceback: Option<&str>,
-    ) -> bool {
-        let failed = Failed::new(exception.clone()).with_traceback(traceback);
-        if !self.fail_chain(request, &failed).await {
+    /// Chords hear of what would have come next, and the errbacks are called.
+    async fn pass_on(&self, request: &Request, failed: &Failed) -> bool {
+        if !self.count_chain(request, failed).await {
             return false;
         }
         let message = request.message();
         let errbacks = message.embed.errbacks.as_deref().unwrap_or_default();
         let root = message.headers.root_id.as_deref();
-        let called = self.call_errbacks(errbacks, &message.headers.id, root, &failed);
+        let called = self.call_errbacks(errbacks, &message.headers.id, root, failed);
         called.await.unwrap_or_else(|error| {
             log::error!(
                 "cannot send the errbacks of {}: {}",

@@ -92,12 +92,15 @@ impl ResultBackend for RedisBackend {
         &self.url
     }
 
-    async fn store(&self, meta: &TaskMeta) -> Result<(), Error> {
-        let key = self.key(&meta.task_id);
-        let document = || self.documents.write(meta);
+    async fn store(&self, metas: &[TaskMeta]) -> Result<(), Error> {
+        let results = metas.iter().map(|meta| {
+            let document = || self.documents.write(meta);
+            (self.key(&meta.task_id), document)
+        });
+        let results: Vec<_> = results.collect();
         let stored = self
             .stores
-            .store(&self.connection, &self.documents, &key, document);
+            .store(&self.connection, &self.documents, &results);
         stored.await
     }
 

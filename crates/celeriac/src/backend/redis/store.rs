@@ -41,6 +41,8 @@ pub(super) struct Stores {
 struct Pending {
     entry: Entry,
     answer: oneshot::Sender<Answer>,
+    /// Who sees this one must see the next one.
+    is_with_next: bool,
 }
 
 /// One result on its way.
@@ -72,47 +74,63 @@ impl Stores {
         }
     }
 
-    /// Returns when the document is stored, or a SUCCESS was.
-    pub(super) async fn store(
+    /// Returns when all are stored, or a SUCCESS was. They go in one call, where they are not more than one holds.
+    pub(super) async fn store<D: Fn() -> Document>(
         &self,
         connection: &Connection,
         documents: &Documents,
-        key: &str,
-        document: impl Fn() -> Document,
+        results: &[(String, D)],
     ) -> Result<(), Error> {
-        let fresh = || Entry {
-            key: key.to_owned(),
+        let fresh = |(key, document): &(String, D)| Entry {
+            key: key.clone(),
             document: document(),
             overwrites: String::new(),
         };
-        let mut entry = fresh();
-        loop {
-            match self.submit(connection, entry).await {
-                Some(Answer::Stored) => return Ok(()),
-                Some(Answer::Failed(error)) => return Err(error),
-                Some(Answer::Unclear { stored, .. }) if documents.is_success(&stored) => {
-                    return Ok(());
-                }
-                Some(Answer::Unclear { same, sha1, .. }) => {
-                    entry = Entry {
+        let answers = self.put(results.iter().map(fresh).collect());
+        for (result, mut answer) in results.iter().zip(answers) {
+            loop {
+                let entry = match self.hear(connection, &mut answer).await {
+                    Some(Answer::Stored) => break,
+                    Some(Answer::Failed(error)) => return Err(error),
+                    Some(Answer::Unclear { stored, .. }) if documents.is_success(&stored) => break,
+                    Some(Answer::Unclear { same, sha1, .. }) => Entry {
                         overwrites: sha1,
                         ..same
-                    }
-                }
-                // Whoever carried it was dropped on the way. It may be stored; to store it again is harmless.
-                None => entry = fresh(),
+                    },
+                    // Whoever carried it was dropped on the way. It may be stored; to store it again is harmless.
+                    None => fresh(result),
+                };
+                answer = self.put(vec![entry]).remove(0);
             }
         }
+        Ok(())
     }
 
-    /// Hands an entry over to whoever makes the next call: another caller, or this one.
-    async fn submit(&self, connection: &Connection, entry: Entry) -> Option<Answer> {
-        let (answer, mut answered) = oneshot::channel();
-        self.pending().push_back(Pending { entry, answer });
+    fn put(&self, entries: Vec<Entry>) -> Vec<oneshot::Receiver<Answer>> {
+        let count = entries.len();
+        let mut pending = self.pending();
+        let put = entries.into_iter().enumerate().map(|(index, entry)| {
+            let (answer, answered) = oneshot::channel();
+            pending.push_back(Pending {
+                entry,
+                answer,
+                is_with_next: index + 1 < count && (index + 1) % BATCH_RESULTS > 0,
+            });
+            answered
+        });
+        put.collect()
+    }
+
+    /// Waits for an answer. Whoever waits may have to make the call.
+    async fn hear(
+        &self,
+        connection: &Connection,
+        answered: &mut oneshot::Receiver<Answer>,
+    ) -> Option<Answer> {
         tokio::select! {
             biased;
             // cancel-safe: the answer is either received or still in the channel
-            answer = &mut answered => return answer.ok(),
+            answer = &mut *answered => return answer.ok(),
             // cancel-safe: a turn that is not taken is free
             turn = self.turns.acquire() => {
                 let _turn = turn.expect("the turns are never closed");
@@ -156,11 +174,10 @@ impl Stores {
     fn next_batch(&self) -> Vec<Pending> {
         let mut pending = self.pending();
         let (mut batch, mut bytes) = (Vec::new(), 0);
-        while batch.len() < BATCH_RESULTS
-            && bytes < BATCH_BYTES
-            && let Some(next) = pending.pop_front()
-        {
+        let mut is_open = true;
+        while is_open && let Some(next) = pending.pop_front() {
             bytes += next.entry.document.bytes.len();
+            is_open = next.is_with_next || batch.len() + 1 < BATCH_RESULTS && bytes < BATCH_BYTES;
             batch.push(next);
         }
         batch

@@ -36,7 +36,7 @@ async fn what_is_of_another_type_is_no_result_and_is_replaced() {
     assert!(error.to_string().contains("WRONGTYPE"), "{error}");
     let stores = ["a", "odd", "b"].map(|id| {
         let (backend, meta) = (&backend, TaskMeta::new(id, State::Success, json!(1)));
-        async move { backend.store(&meta).await.unwrap() }
+        async move { backend.store(&[meta]).await.unwrap() }
     });
     join_all(stores).await;
     for id in ["a", "odd", "b"] {
@@ -53,11 +53,11 @@ async fn whoever_carries_the_results_of_others_may_be_dropped() {
         let dropped = async {
             tokio::select! {
                 biased;
-                stored = backend.store(&metas[0]) => stored.unwrap(),
+                stored = backend.store(&metas[..1]) => stored.unwrap(),
                 () = tokio::task::yield_now() => {}
             }
         };
-        let ((), stored) = tokio::join!(dropped, backend.store(&metas[1]));
+        let ((), stored) = tokio::join!(dropped, backend.store(&metas[1..2]));
         stored.unwrap();
         assert!(backend.get(&second).await.unwrap().is_some());
     }
@@ -86,7 +86,7 @@ async fn whoever_waits_outlives_connections_that_break() {
             }
         }
         let meta = TaskMeta::new("a", State::Success, json!(1));
-        everything.store(&meta).await.unwrap();
+        everything.store(&[meta]).await.unwrap();
     };
     let (heard, ()) = tokio::join!(waiter.wait("a"), stores);
     assert_eq!(heard.unwrap().result, json!(1));
@@ -169,7 +169,7 @@ async fn rubbish_on_the_channel_harms_nobody() {
             backend.connection.ask::<()>(&publish).await.unwrap();
         }
         let meta = TaskMeta::new("a", State::Success, json!(1));
-        backend.store(&meta).await.unwrap();
+        backend.store(&[meta]).await.unwrap();
     };
     let (heard, ()) = tokio::join!(waiting, stores);
     assert_eq!(heard.unwrap().result, json!(1));
