@@ -183,9 +183,12 @@ impl Request {
         }
     }
 
-    /// Its run is over: another message may be held in its place, while it is being settled.
+    /// Its run is over: another message may be held in its place. What is still to be acknowledged counts as held until
+    /// then, as in Celery: so many at most run again when the worker is killed.
     pub(crate) fn leave_room(&mut self) {
-        self.permit = None;
+        if self.delivery.is_none() {
+            self.permit = None;
+        }
     }
 
     /// Its run is over; `true` when remote control has ended it.
