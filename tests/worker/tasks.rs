@@ -177,6 +177,7 @@ impl Handler for Stubborn {
 
     async fn run(&self, invocation: Invocation) -> Outcome {
         let seconds = invocation.args[0].as_f64().unwrap_or_default();
+        #[expect(clippy::disallowed_methods, reason = "that is what it is for")]
         std::thread::sleep(Duration::from_secs_f64(seconds));
         Outcome::Success(Value::Null)
     }
