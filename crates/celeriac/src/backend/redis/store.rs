@@ -203,3 +203,34 @@ impl Pending {
         self.answer.send(answer).ok();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entries(count: usize) -> Vec<Entry> {
+        let entry = |number: usize| Entry {
+            key: number.to_string(),
+            document: Document {
+                bytes: Vec::new(),
+                expires_secs: 0,
+            },
+            overwrites: String::new(),
+        };
+        (0..count).map(entry).collect()
+    }
+
+    #[test]
+    fn what_is_stored_together_goes_in_one_call_where_it_holds_so_many() {
+        let stores = Stores::new();
+        for one in entries(100) {
+            drop(stores.put(vec![one]));
+        }
+        for count in [20, 20, 1, 300] {
+            drop(stores.put(entries(count)));
+        }
+        let calls =
+            std::iter::from_fn(|| Some(stores.next_batch().len()).filter(|count| *count > 0));
+        assert_eq!(calls.collect::<Vec<_>>(), [140, 129, 128, 44]);
+    }
+}
