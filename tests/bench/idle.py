@@ -22,11 +22,11 @@ import uuid
 import redis
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+OURS = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release" / "bench-worker"
 # As long as any time to the microsecond.
 SOME_TIME = 1111111111.111111
 # Seconds in which any worker starts a task.
 UNDISTURBED = 0.01
-OURS = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release" / "bench-worker"
 
 
 def envelope(task, args, queue):

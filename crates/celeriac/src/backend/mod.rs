@@ -36,7 +36,7 @@ pub(crate) trait ResultBackend: Chords + std::fmt::Debug {
     fn url(&self) -> &str;
 
     /// Stores the states of tasks, in their order, and tells those who wait for them. A stored SUCCESS is never
-    /// overwritten. Up to 128 are stored in one step: who sees one of them sees all.
+    /// overwritten. Up to 128 of them, or a megabyte, are stored in one step: who sees one of them sees all.
     ///
     /// # Cancel safety
     /// They may have been stored. Storing again is harmless.

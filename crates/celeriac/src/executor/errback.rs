@@ -9,9 +9,8 @@ use celeriac_protocol::compose::TaskCall;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::blocking::beside_the_engine;
 use super::record::Failed;
-use super::{Executor, panics};
+use super::{Executor, run_handler};
 use crate::context::{Context, Place};
 use crate::handler::{Invocation, Outcome};
 use crate::log_lines::shown;
@@ -47,14 +46,15 @@ impl Executor {
         {
             context.give_thread(place);
         }
-        let (name, handler) = (errback.task.clone(), Arc::clone(&task.handler));
         let invocation = Invocation {
             args,
             kwargs: errback.kwargs.clone(),
-            context: context.clone(),
+            context,
         };
-        let run = async move { panics::caught(&name, handler.run(invocation)).await };
-        if let Outcome::Failure { exception, .. } = beside_the_engine(context, run).await {
+        let handler = Arc::clone(&task.handler);
+        let has_thread = handler.needs_thread();
+        let ended = run_handler(handler, invocation, has_thread).await;
+        if let Outcome::Failure { exception, .. } = ended {
             log::error!(
                 "Errback {} raised an exception: {}",
                 shown(&errback.task),

@@ -51,7 +51,7 @@ use crate::app::App;
 use crate::backoff::Patience;
 use crate::consumer::held::Held;
 use crate::events::Events;
-use crate::handler::{Invocation, Outcome};
+use crate::handler::{Handler, Invocation, Outcome};
 use crate::log_lines;
 use crate::state::{TaskLimits, WorkerState};
 use crate::threads::Threads;
@@ -339,14 +339,7 @@ impl Executor {
         let is_limited = limits.are_any();
         let say =
             |limit: &Limit| settle::main_process(|| request.subject().exceeded_soft(&limit.shown));
-        let named = context.clone();
-        let run = async move { panics::caught(named.task_name(), handler.run(invocation)).await };
-        let run = async {
-            match request.runs_with_the_engine() {
-                true => context.clone().scope(run).await,
-                false => blocking::beside_the_engine(context.clone(), run).await,
-            }
-        };
+        let run = run_handler(handler, invocation, request.runs_with_the_engine());
         tokio::select! {
             biased;
             outcome = run => End::Outcome(outcome),
@@ -364,5 +357,20 @@ impl Executor {
             }
             () = context.end().cancelled() => End::GivenUp,
         }
+    }
+}
+
+/// Runs a handler within its context, on the engine's thread or beside it. Its panic is a failure.
+async fn run_handler(
+    handler: Arc<dyn Handler>,
+    invocation: Invocation,
+    is_with_the_engine: bool,
+) -> Outcome {
+    let context = invocation.context.clone();
+    let named = context.clone();
+    let run = async move { panics::caught(named.task_name(), handler.run(invocation)).await };
+    match is_with_the_engine {
+        true => context.scope(run).await,
+        false => blocking::beside_the_engine(context, run).await,
     }
 }

@@ -45,6 +45,7 @@ impl Executor {
         &self,
         request: &Request,
         failed: &Failed,
+        rest: &[Signature],
         children: Value,
     ) -> bool {
         if !Self::is_stored(request, &State::Failure) {
@@ -59,18 +60,11 @@ impl Executor {
             traceback,
             children,
         )];
-        metas.extend(self.unsent_chain(&rest(request.message()), failed));
+        metas.extend(self.unsent_chain(rest, failed));
         Box::pin(async move { self.persist(&metas).await }).await
     }
 
-    /// A chord that one of what would have come next is a part of must hear of it too. `false` when a stop came first.
-    pub(super) async fn count_chain(&self, request: &Request, failed: &Failed) -> bool {
-        let is_again = request.context().is_redelivered();
-        let rest = rest(request.message());
-        Box::pin(self.count_parts(&rest, failed, is_again, Some(request.message()))).await
-    }
-
-    /// The same for the chain of a body that fails; it is in reverse, as it is passed on.
+    /// The chain of a body that fails does so too; it is in reverse, as it is passed on. `false` when a stop came first.
     pub(super) async fn fail_all(
         &self,
         chain: Vec<Signature>,
@@ -90,7 +84,8 @@ impl Executor {
         })
     }
 
-    async fn count_parts(
+    /// A chord that one of what would have come next is a part of must hear of it. `false` when a stop came first.
+    pub(super) async fn count_parts(
         &self,
         rest: &[Signature],
         failed: &Failed,
@@ -169,7 +164,7 @@ fn document(
 }
 
 /// What would have come next in the chain of a task.
-fn rest(message: &TaskMessage) -> Vec<Signature> {
+pub(super) fn rest(message: &TaskMessage) -> Vec<Signature> {
     in_order(message.embed.chain.clone().unwrap_or_default())
 }
 

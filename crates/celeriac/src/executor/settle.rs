@@ -16,7 +16,7 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use serde_json::Value;
 
-use super::record::Failed;
+use super::record::{Failed, rest};
 use super::retry::automatic;
 use super::time_limit::Limit;
 use super::{Executor, Request};
@@ -149,7 +149,8 @@ impl Executor {
         let children = children(request, &FollowUps::default());
         let failed = Failed::new(exception.clone()).with_traceback(traceback);
         let value = exception.to_value();
-        if !self.store_failure(request, &failed, children).await
+        let rest = rest(request.message());
+        if !self.store_failure(request, &failed, &rest, children).await
             || !self.report(request, State::Failure, &value).await
         {
             return false;
@@ -158,15 +159,17 @@ impl Executor {
         if embed.chain.is_none() && embed.errbacks.is_none() {
             return true;
         }
-        Box::pin(self.pass_on(request, &failed)).await
+        Box::pin(self.pass_on(request, &failed, &rest)).await
     }
 
     /// Chords hear of what would have come next, and the errbacks are called.
-    async fn pass_on(&self, request: &Request, failed: &Failed) -> bool {
-        if !self.count_chain(request, failed).await {
+    async fn pass_on(&self, request: &Request, failed: &Failed, rest: &[Signature]) -> bool {
+        let message = request.message();
+        let is_again = request.context().is_redelivered();
+        let counted = self.count_parts(rest, failed, is_again, Some(message));
+        if !Box::pin(counted).await {
             return false;
         }
-        let message = request.message();
         let errbacks = message.embed.errbacks.as_deref().unwrap_or_default();
         let root = message.headers.root_id.as_deref();
         let called = self.call_errbacks(errbacks, &message.headers.id, root, failed);

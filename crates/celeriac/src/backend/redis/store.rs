@@ -177,7 +177,7 @@ impl Stores {
         let mut is_open = true;
         while is_open && let Some(next) = pending.pop_front() {
             bytes += next.entry.document.bytes.len();
-            is_open = next.is_with_next || batch.len() + 1 < BATCH_RESULTS && bytes < BATCH_BYTES;
+            is_open = bytes < BATCH_BYTES && (next.is_with_next || batch.len() + 1 < BATCH_RESULTS);
             batch.push(next);
         }
         batch
