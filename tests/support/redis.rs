@@ -1,5 +1,6 @@
 //! A Redis of a test's own, to fill, kill and look into.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use redis::AsyncConnectionConfig;
@@ -83,6 +84,31 @@ impl PrivateRedis {
         self.process = None;
     }
 
+    /// A copy of its data as they are now.
+    ///
+    /// # Panics
+    /// The directory cannot be read, or a new one not be written.
+    pub fn state(&self) -> TempDir {
+        let copy = TempDir::new().expect("a directory can be made");
+        copy_files(&self.data(), copy.path());
+        copy
+    }
+
+    /// Kills it, and starts it with older data.
+    ///
+    /// # Panics
+    /// It does not start, or not with these data.
+    pub async fn return_to(&mut self, state: &TempDir) {
+        self.kill();
+        std::fs::remove_dir_all(self.data()).expect("it has data");
+        copy_files(state.path(), &self.data());
+        self.restart().await;
+    }
+
+    fn data(&self) -> PathBuf {
+        self.directory.path().join("appendonlydir")
+    }
+
     /// Starts it anew, on the same port and data.
     ///
     /// # Panics
@@ -106,5 +132,13 @@ impl PrivateRedis {
                 .ok()
         })
         .await;
+    }
+}
+
+fn copy_files(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a directory can be made");
+    for entry in from.read_dir().expect("it can be read") {
+        let entry = entry.expect("it can be read");
+        std::fs::copy(entry.path(), to.join(entry.file_name())).expect("it can be copied");
     }
 }

@@ -64,16 +64,18 @@ impl Watched {
         format!("sentinel://127.0.0.1:{}/{database}", self.port)
     }
 
-    /// Waits until the replica has everything that the master was told.
+    /// Waits until the replica has everything that the master was told. `WAIT` is about what its own connection has
+    /// written, so this one writes something.
     ///
     /// # Panics
     /// One of them is away.
     pub async fn replicated(&self) {
         let mut connection = self.first.connect().await;
-        let mut wait = redis::cmd("WAIT");
-        wait.arg(&["1", "10000"]);
-        let replicas: usize = wait.query_async(&mut connection).await.expect("it runs");
-        assert_eq!(replicas, 1);
+        let mut pipe = redis::pipe();
+        pipe.cmd("INCR").arg("replicated").ignore();
+        pipe.cmd("WAIT").arg(&["1", "10000"]);
+        let replicas: [usize; 1] = pipe.query_async(&mut connection).await.expect("it runs");
+        assert_eq!(replicas, [1]);
     }
 
     /// Kills the master, and waits until the replica has taken its place.

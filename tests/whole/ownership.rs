@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use celeriac::SendOptions;
+use celeriac::{AsyncResult, SendOptions};
 use celeriac_tests::eventually::eventually;
 use celeriac_tests::fleet::{Fleet, times};
 use celeriac_tests::process::PATIENCE;
@@ -168,4 +168,29 @@ async fn a_broker_that_restarts_costs_no_task() {
     fleet.ends(&after).await;
     worker.says_times("succeeded", 2).await;
     assert_eq!(times(&worker.log(), "succeeded"), 2, "{}", worker.log());
+}
+
+/// As when a replica that lagged is promoted, or a crash costs the server its last writes.
+#[tokio::test]
+async fn what_the_broker_has_forgotten_to_be_settled_runs_again_and_what_runs_does_not() {
+    let mut fleet = Fleet::new("").await;
+    let mut worker = fleet.worker("worker").await;
+    let gate = fleet.gate();
+    let settled = fleet.wait_for(&gate).await;
+    let running = fleet.nap(12.0).await;
+    worker.says_times("received", 2).await;
+    let state = fleet.redis.state();
+    gate.open();
+    fleet.ends(&settled).await;
+    fleet.holds(1).await;
+
+    fleet.redis.return_to(&state).await;
+    worker
+        .says("Restored 1 message(s) that this worker had settled")
+        .await;
+    worker.says_times("succeeded", 3).await;
+    fleet.holds(0).await;
+    let received =
+        |result: &AsyncResult| times(&worker.log(), &format!("[{}] received", result.id()));
+    assert_eq!((received(&settled), received(&running)), (2, 1));
 }

@@ -124,6 +124,13 @@ impl Held {
         &self.patience
     }
 
+    /// Those of these claims that are not held.
+    pub(super) fn not_held(&self, mut tags: Vec<String>) -> Vec<String> {
+        let claims = self.claims();
+        tags.retain(|tag| !claims.contains_key(tag.as_str()));
+        tags
+    }
+
     /// Takes note of a delivery. The token is cancelled when another worker takes it over.
     pub(crate) fn hold(&self, delivery: &Delivery) -> CancellationToken {
         let taken_over = CancellationToken::new();

@@ -8,6 +8,7 @@
 //! - `rate_limit`: what waits because others of its kind have just started.
 //! - `lease`: renewing what is held, restoring what others have left.
 //! - `neighbours`: saying that we live, and taking over from who does not.
+//! - `strays`: what the broker has forgotten that we have settled.
 //!
 //! Counterpart: `celery/worker/consumer/consumer.py` @ 5.7.0.
 
@@ -18,6 +19,7 @@ pub(crate) mod neighbours;
 mod prefetch;
 pub(crate) mod rate_limit;
 pub(crate) mod strategy;
+mod strays;
 pub(crate) mod timer;
 
 use std::sync::Arc;

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::held::Held;
+use super::strays::Strays;
 use crate::app::App;
 use crate::backoff::pause;
 use crate::transport::{Beats, Error};
@@ -50,10 +51,14 @@ pub(crate) async fn watch(
     end: CancellationToken,
 ) {
     let mut watch = Watch::default();
+    let mut strays = Strays::default();
     loop {
         let mut wait = BEAT;
         match beat(&app, &held).await {
             Ok(beats) => {
+                if let Err(error) = strays.look(&app, &held, &beats).await {
+                    log::debug!("could not ask what this worker holds: {error}");
+                }
                 let dead = watch.look(&beats, Instant::now());
                 let dead = dead.into_iter().map(|(worker, beat)| (worker, Some(beat)));
                 // Their parent has seen them end.

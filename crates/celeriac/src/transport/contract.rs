@@ -450,6 +450,35 @@ fn worker(deliveries: &[Delivery]) -> String {
 }
 
 #[tokio::test]
+async fn a_worker_is_told_what_it_holds_and_puts_back_what_it_does_not() {
+    for world in each(|_| {}).await {
+        world.publish("q", 0, 0..4).await;
+        let mut taken = world.take(&["q"], 3).await;
+        let others = world.other.take(&["q".to_owned()], 1).await.unwrap();
+        let marked = world.transport.mark_started(&mut taken[1], "1").await;
+        marked.unwrap();
+        let mut claims = world.transport.claims().await.unwrap();
+        claims.sort_unstable();
+        let tags = tags(&taken);
+        assert_eq!(claims, tags, "{}", world.name);
+        // One of them is settled meanwhile.
+        let acked = world.transport.ack(vec![taken.remove(0)]).await;
+        assert!(acked.unwrap().is_empty(), "{}", world.name);
+        let restored = world.transport.put_back(&tags).await.unwrap();
+        assert_eq!(
+            (restored, world.census().await),
+            (2, (2, 1, 0)),
+            "{}",
+            world.name
+        );
+        assert_eq!(world.transport.deaths(&["1"]).await.unwrap(), [0]);
+        assert_eq!(ids(&world.take(&["q"], 3).await), [1, 2], "{}", world.name);
+        let still = world.other.claims().await.unwrap();
+        assert_eq!(still, [others[0].tag()], "{}", world.name);
+    }
+}
+
+#[tokio::test]
 async fn a_worker_taken_for_dead_loses_what_it_held_and_is_told() {
     for world in each(|_| {}).await {
         world.publish("q", 0, 0..3).await;

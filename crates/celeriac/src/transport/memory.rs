@@ -283,11 +283,23 @@ impl Transport for MemoryTransport {
             return Ok(Some(0));
         }
         state.workers.remove(worker);
-        let prefix = format!("{worker}-");
-        let claims = state.unacked.keys().rev();
-        let claims = claims.filter(|tag| tag.starts_with(&prefix)).cloned();
-        let claims: Vec<String> = claims.collect();
+        let claims = state.claims_of(worker);
         Ok(Some(self.give_back(&mut state, claims.into_iter())))
+    }
+
+    async fn claims(&self) -> Result<Vec<String>, Error> {
+        let worker = locked(&self.worker).clone();
+        Ok(self.state().claims_of(&worker))
+    }
+
+    async fn put_back(&self, tags: &[String]) -> Result<usize, Error> {
+        let mut state = self.state();
+        for tag in tags {
+            state.started.remove(tag);
+        }
+        let mut tags = tags.to_vec();
+        tags.sort_unstable_by(|one, other| other.cmp(one));
+        Ok(self.give_back(&mut state, tags.into_iter()))
     }
 
     async fn mark_started(&self, delivery: &mut Delivery, id: &str) -> Result<(), Error> {
@@ -397,6 +409,14 @@ impl MemoryTransport {
 }
 
 impl State {
+    /// The newest first: what is pushed last is taken first.
+    fn claims_of(&self, worker: &str) -> Vec<String> {
+        let prefix = format!("{worker}-");
+        let claims = self.unacked.keys().rev();
+        let claims = claims.filter(|tag| tag.starts_with(&prefix));
+        claims.cloned().collect()
+    }
+
     fn push(&mut self, list: (String, u8), raw: Vec<u8>, end: QueueEnd) {
         let list = self.lists.entry(list).or_default();
         match end {

@@ -303,6 +303,19 @@ pub trait Transport: Send + Sync + std::fmt::Debug {
     /// The broker is away; what was not put back is still claimed.
     async fn take_over(&self, worker: &str, beat: Option<i64>) -> Result<Option<usize>, Error>;
 
+    /// What the broker says that this worker holds: the tags, but for those of takes that are not answered yet.
+    ///
+    /// # Errors
+    /// The broker is away.
+    async fn claims(&self) -> Result<Vec<String>, Error>;
+
+    /// Puts back claims of this worker that it does not hold; starts are not counted, since nobody has died. Returns how
+    /// many messages went back.
+    ///
+    /// # Errors
+    /// The broker is away; what was not put back is still claimed.
+    async fn put_back(&self, tags: &[String]) -> Result<usize, Error>;
+
     /// Writes down that a message runs and is acknowledged afterwards, so that its death with the worker is seen.
     ///
     /// # Errors

@@ -243,6 +243,14 @@ impl Transport for RedisTransport {
         self.restore_of(worker, beat).await
     }
 
+    async fn claims(&self) -> Result<Vec<String>, Error> {
+        self.own_claims().await
+    }
+
+    async fn put_back(&self, tags: &[String]) -> Result<usize, Error> {
+        self.restore_own(tags).await
+    }
+
     async fn mark_started(&self, delivery: &mut Delivery, id: &str) -> Result<(), Error> {
         self.write_started(delivery, id).await
     }

@@ -1,5 +1,5 @@
-//! Giving back what a worker has left behind: one that was seen to be dead, and, as Python does, whoever has not renewed
-//! a claim within the visibility timeout.
+//! Giving back what a worker has left behind: one that was seen to be dead, as Python does whoever has not renewed a claim
+//! within the visibility timeout, and we ourselves where the server has forgotten that we had settled it.
 //!
 //! Each message goes back in one step on the server, and only if it is still so; a lock keeps workers of both languages
 //! from looking at the same ones at once. A start that ended in the death of its worker is counted beside the message,
@@ -8,7 +8,7 @@
 //! Counterpart: `QoS.restore_visible` and `Channel._do_restore_message` in `kombu/transport/redis.py`. Python's lock holds
 //! for `unacked_mutex_expire`, ours for seconds.
 
-use std::sync::LazyLock;
+use std::sync::{LazyLock, PoisonError};
 use std::time::Duration;
 
 use redis::Script;
@@ -96,6 +96,8 @@ enum Whose<'a> {
     Dead(&'a str),
     /// Those with a score up to this one.
     Expired(f64),
+    /// Our own.
+    Ours,
 }
 
 /// One message on its way back.
@@ -157,12 +159,7 @@ impl RedisTransport {
         let mut claims = self
             .scan("ZSCAN", &self.keys.unacked_index(), worker)
             .await?;
-        // The newest first: what is pushed last is taken first. The number in a claim has a fixed width.
-        claims.sort_unstable_by(|one, other| other.cmp(one));
-        let mut restored = 0;
-        for batch in claims.chunks(BATCH) {
-            restored += self.restore_batch(batch, &Whose::Dead(worker)).await?.0;
-        }
+        let restored = self.restore_all(&mut claims, &Whose::Dead(worker)).await?;
         // Marks whose message has gone another way.
         let marks = self.scan("HSCAN", &self.keys.started(), worker).await?;
         for marks in marks.chunks(SCAN_COUNT) {
@@ -180,6 +177,37 @@ impl RedisTransport {
         forget.arg(self.keys.workers()).arg(worker).arg(DEAD);
         self.commands.ask::<()>(&forget).await?;
         Ok(restored)
+    }
+
+    async fn restore_all(&self, claims: &mut [String], whose: &Whose<'_>) -> Result<usize, Error> {
+        // The newest first: what is pushed last is taken first. The number in a claim has a fixed width.
+        claims.sort_unstable_by(|one, other| other.cmp(one));
+        let mut restored = 0;
+        for batch in claims.chunks(BATCH) {
+            restored += self.restore_batch(batch, whose).await?.0;
+        }
+        Ok(restored)
+    }
+
+    /// Our own claims, but for those of takes that are not answered yet.
+    pub(super) async fn own_claims(&self) -> Result<Vec<String>, Error> {
+        let worker = self.worker();
+        let mut found = self
+            .scan("ZSCAN", &self.keys.unacked_index(), &worker)
+            .await?;
+        let claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        found.retain(|tag| claims.is_answered(tag));
+        Ok(found)
+    }
+
+    /// Gives back claims of our own that we do not hold. Nobody has died, so that no start is counted.
+    pub(super) async fn restore_own(&self, tags: &[String]) -> Result<usize, Error> {
+        for tags in tags.chunks(SCAN_COUNT) {
+            let mut unmark = redis::cmd("HDEL");
+            unmark.arg(self.keys.started()).arg(tags);
+            self.commands.ask::<()>(&unmark).await?;
+        }
+        self.restore_all(&mut tags.to_vec(), &Whose::Ours).await
     }
 
     /// The members or fields that begin with a worker's name.
@@ -237,6 +265,7 @@ impl RedisTransport {
         match whose {
             Whose::Dead(worker) => restore.arg(worker).arg(DEAD),
             Whose::Expired(latest) => restore.arg("").arg(latest),
+            Whose::Ours => restore.arg("").arg(f64::MAX),
         };
         restore.arg(MAX_DEATHS).arg(DEATHS_REMEMBERED.as_secs());
         for one in &returning {

@@ -42,6 +42,8 @@ pub(super) struct Claims {
     /// How often we have said that we live, as the server counted it last.
     pub(super) beat: Option<i64>,
     next: u64,
+    /// While a take is on its way: the first number that it may bring.
+    on_the_way: Option<u64>,
     /// Takes without a reply.
     doubtful: Vec<Doubtful>,
     /// The last shapes of messages that the server has parsed (see the script).
@@ -105,6 +107,7 @@ impl Claims {
             beat: None,
             // Not from 0: a worker that is started again under its old name may have left claims behind.
             next: rand::random_range(0..1 << 38),
+            on_the_way: None,
             doubtful: Vec::new(),
             shapes: VecDeque::new(),
             cycle: Cycle::new(strategy),
@@ -123,6 +126,19 @@ impl Claims {
         !self.doubtful.is_empty()
     }
 
+    /// Whether a claim of ours has been handed out, as far as a take knows.
+    pub(super) fn is_answered(&self, tag: &str) -> bool {
+        let number = tag.strip_prefix(&self.worker);
+        let number = number.and_then(|rest| rest.strip_prefix('-')?.parse().ok());
+        let is_doubtful = |number| {
+            let mut doubtful = self.doubtful.iter();
+            doubtful.any(|one| one.numbers.contains(&number))
+        };
+        number.is_some_and(|number| {
+            self.on_the_way.is_none_or(|first| number < first) && !is_doubtful(number)
+        })
+    }
+
     fn tag(&self, number: u64) -> String {
         claim_tag(&format!("{}-", self.worker), number)
     }
@@ -131,6 +147,14 @@ impl Claims {
         self.shapes.extend(shapes);
         let surplus = self.shapes.len().saturating_sub(SHAPES_MAX);
         self.shapes.drain(..surplus);
+    }
+
+    /// Of those of takes whose reply was lost, of the prepared one, and of the next.
+    fn first_open(&self) -> u64 {
+        let doubtful = self.doubtful.iter().flat_map(|one| &one.numbers);
+        let prepared = self.prepared.iter().map(|take| &take.numbers.start);
+        let open = doubtful.chain(prepared).min();
+        open.copied().unwrap_or(self.next)
     }
 
     fn reserve(&mut self, count: usize) -> Range<u64> {
@@ -142,6 +166,21 @@ impl Claims {
 
 impl RedisTransport {
     pub(super) async fn take_messages(
+        &self,
+        queues: &[String],
+        max: usize,
+    ) -> Result<Vec<Delivery>, Error> {
+        {
+            let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+            claims.on_the_way = Some(claims.first_open());
+        }
+        let taken = self.recover_and_take(queues, max).await;
+        let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        claims.on_the_way = None;
+        taken
+    }
+
+    async fn recover_and_take(
         &self,
         queues: &[String],
         max: usize,

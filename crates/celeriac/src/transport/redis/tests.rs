@@ -497,11 +497,16 @@ async fn claims_whose_reply_was_lost_are_found_again() {
     assert_eq!(world.census().await, (2, 3, 3, 0), "the server had done it");
 
     way.cut.store(false, Ordering::SeqCst);
+    assert!(
+        behind_proxy.claims().await.unwrap().is_empty(),
+        "not handed out so far"
+    );
     let found = behind_proxy.take(&queues(), 5).await.unwrap();
     let mut tags: Vec<_> = found.iter().map(super::Delivery::tag).collect();
     tags.sort_unstable();
     tags.dedup();
     assert_eq!((tags.len(), world.census().await), (5, (0, 5, 5, 0)));
+    assert_eq!(behind_proxy.claims().await.unwrap().len(), 5);
 }
 
 #[tokio::test]
