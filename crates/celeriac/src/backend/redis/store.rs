@@ -27,9 +27,6 @@ const BATCH_BYTES: usize = 1024 * 1024;
 /// Calls on their way: the server has the second at hand when it is done with the first.
 const IN_FLIGHT: usize = 2;
 
-/// Characters of a SHA-1.
-const SHA1_HEX: usize = 40;
-
 /// Results that wait to be stored.
 #[derive(Debug)]
 pub(super) struct Stores {
@@ -152,13 +149,23 @@ impl Stores {
             script
                 .key(&entry.key)
                 .arg(&entry.document.bytes)
-                .arg(entry.document.expires_secs)
-                .arg(&entry.overwrites);
+                .arg(entry.document.expires_secs);
         }
-        match connection.ask::<Vec<Vec<u8>>>(&script).await {
-            Ok(answers) => {
-                for (pending, answer) in batch.into_iter().zip(answers) {
-                    pending.answer(&answer);
+        let mut looked_at = batch.iter().map(|pending| &pending.entry.overwrites);
+        if looked_at.any(|sha1| !sha1.is_empty()) {
+            for Pending { entry, .. } in &batch {
+                script.arg(&entry.overwrites);
+            }
+        }
+        match connection
+            .ask::<Vec<(usize, String, Vec<u8>)>>(&script)
+            .await
+        {
+            Ok(unclear) => {
+                let mut unclear = unclear.into_iter().peekable();
+                for (number, pending) in (1..).zip(batch) {
+                    let own = unclear.next_if(|(unclear, ..)| *unclear == number);
+                    pending.answer(own.map(|(_, sha1, stored)| (sha1, stored)));
                 }
             }
             Err(error) => {
@@ -189,14 +196,14 @@ impl Stores {
 }
 
 impl Pending {
-    /// What the script has said of it.
-    fn answer(self, said: &[u8]) {
-        let answer = match said.split_at_checked(SHA1_HEX) {
+    /// What the script has said of it: what is stored instead, and its SHA-1.
+    fn answer(self, unclear: Option<(String, Vec<u8>)>) {
+        let answer = match unclear {
             None => Answer::Stored,
             Some((sha1, stored)) => Answer::Unclear {
                 same: self.entry,
-                sha1: String::from_utf8_lossy(sha1).into_owned(),
-                stored: stored.to_vec(),
+                sha1,
+                stored,
             },
         };
         // Whoever has stopped waiting wants no answer.

@@ -44,6 +44,29 @@ async fn what_is_of_another_type_is_no_result_and_is_replaced() {
     }
 }
 
+/// Written by hand, or by another serializer: the script cannot tell what state they are in.
+#[tokio::test]
+async fn of_those_that_are_stored_together_each_is_judged_by_what_was_there() {
+    let prefix = prefix();
+    let backend = backend(&prefix);
+    for (id, state) in [("b", "SUCCESS"), ("c", "STARTED"), ("d", "SUCCESS")] {
+        let mut set = redis::cmd("SET");
+        set.arg(format!("{prefix}_celery-task-meta-{id}"))
+            .arg(format!(
+                r#"{{"result": 1, "task_id": "{id}", "status": "{state}"}}"#
+            ));
+        backend.connection.ask::<()>(&set).await.unwrap();
+    }
+    let ids = ["a", "b", "c", "d", "e"];
+    let metas = ids.map(|id| TaskMeta::new(id, State::Failure, json!(2)));
+    backend.store(&metas).await.unwrap();
+    let mut stored = Vec::new();
+    for id in ids {
+        stored.push(backend.get(id).await.unwrap().unwrap().result);
+    }
+    assert_eq!(stored, [2, 1, 2, 1, 2]);
+}
+
 #[tokio::test]
 async fn whoever_carries_the_results_of_others_may_be_dropped() {
     let backend = Arc::new(backend(&prefix()));
