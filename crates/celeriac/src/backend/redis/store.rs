@@ -131,6 +131,8 @@ impl Stores {
             // cancel-safe: a turn that is not taken is free
             turn = self.turns.acquire() => {
                 let _turn = turn.expect("the turns are never closed");
+                // What is ready by now goes along.
+                tokio::task::yield_now().await;
                 // What came before it goes first, and may be more than one call holds.
                 while answered.is_empty() && self.call(connection).await {}
             }
