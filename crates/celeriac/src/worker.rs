@@ -169,7 +169,7 @@ impl Worker {
             self.app.clone(),
             self.options.hostname.clone(),
             self.options.queues.clone(),
-            Prefetch::new(self.prefetch()),
+            Prefetch::new(self.prefetch(), self.app.acks_some_after_results()),
             running.held.clone(),
             outlets,
             shutdown.clone(),

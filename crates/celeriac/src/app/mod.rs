@@ -144,6 +144,12 @@ impl App {
         self.inner.tasks.get(task)
     }
 
+    /// Whether there are tasks whose messages are acknowledged when their results are stored.
+    pub(crate) fn acks_some_after_results(&self) -> bool {
+        let mut tasks = self.inner.tasks.values().map(|task| &task.effective);
+        tasks.any(|options| options.acks_late && !options.ignore_result)
+    }
+
     pub(crate) fn transport(&self) -> &Arc<dyn Transport> {
         &self.inner.transport
     }

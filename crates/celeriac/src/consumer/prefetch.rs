@@ -17,6 +17,10 @@ const SOON: Duration = Duration::from_millis(5);
 /// the server takes one half while the other one runs.
 const HALVES: usize = 32;
 
+/// Where messages are held until results are stored, a fourth of so many is: the server has three things to do for each, one
+/// after the other, and the halves would wait for it at the same time.
+const FOURTHS: usize = 64;
+
 /// See the module's text.
 #[derive(Debug, Clone)]
 pub(crate) struct Prefetch {
@@ -28,14 +32,14 @@ pub(crate) struct Prefetch {
 }
 
 impl Prefetch {
-    /// Room for so many messages; at least one.
-    pub(crate) fn new(limit: usize) -> Self {
+    /// Room for so many messages; at least one. Some of them may be held until their results are stored.
+    pub(crate) fn new(limit: usize, is_held_for_results: bool) -> Self {
         let limit = limit.clamp(1, Semaphore::MAX_PERMITS);
-        let (worth, most) = if limit >= HALVES {
-            let half = (limit / 2).min(MAX_TAKE / 2);
-            (half, half)
-        } else {
-            (limit - limit / 4, limit)
+        let part = |parts: usize| (limit / parts).min(MAX_TAKE / 2);
+        let (worth, most) = match limit {
+            FOURTHS.. if is_held_for_results => (part(4), part(4)),
+            HALVES.. => (part(2), part(2)),
+            _ => (limit - limit / 4, limit),
         };
         Self {
             room: Arc::new(Semaphore::new(limit)),

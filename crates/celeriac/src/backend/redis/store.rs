@@ -132,7 +132,9 @@ impl Stores {
             turn = self.turns.acquire() => {
                 let _turn = turn.expect("the turns are never closed");
                 // What is ready by now goes along.
-                tokio::task::yield_now().await;
+                if !self.pending().is_empty() {
+                    tokio::task::yield_now().await;
+                }
                 // What came before it goes first, and may be more than one call holds.
                 while answered.is_empty() && self.call(connection).await {}
             }
