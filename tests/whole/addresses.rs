@@ -225,6 +225,14 @@ async fn a_failover_loses_no_message() {
     for result in &sent {
         worker.says(&format!("[{}] succeeded", result.id())).await;
     }
+    let mut stored = 0;
+    for result in &sent {
+        if let Some(meta) = result.meta().await.expect("redis runs") {
+            assert_eq!(meta.result, json!(0.5));
+            stored += 1;
+        }
+    }
+    assert!(stored > 0, "what ran after the failover has its result");
     eventually("nothing is held", PATIENCE, async || {
         let mut connection = redis.second.connect().await;
         let mut count = redis::cmd("HLEN");

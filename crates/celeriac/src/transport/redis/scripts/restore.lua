@@ -1,6 +1,7 @@
 -- Puts messages back whose holder is gone, each only if that is still so: the holder has not counted up its number
--- meanwhile (it would have heard that it was declared dead), or nobody has renewed the claim. A start that ended in the holder's death is counted; a message with too
--- many of them stays claimed, for the client to set aside.
+-- meanwhile (it would have heard that it was declared dead), or nobody has renewed the claim; or the holder itself puts
+-- back what it does not know (then the latest score is beyond all others). A start that ended in the holder's death is
+-- counted; a message with too many of them stays claimed, for the client to set aside.
 --
 -- ARGV     1 unacked  2 unacked_index  3 started  4 deaths  5 workers
 --          6 the holder, or '': any  7 the holder's number, or the latest score that counts as expired
