@@ -81,9 +81,11 @@ def await_(condition, complaint, seconds=60):
 
 class Worker:
     def __init__(self, server, kind, queues, name="worker", concurrency=2, environment=None, options=()):
-        environment = dict(os.environ, BROKER_URL=f"redis://127.0.0.1:{server.port}/0",
-                           COUNTER_URL=f"redis://127.0.0.1:{server.port}/1", RESULT_URL="", IGNORE_RESULT="1") | (
-                               environment or {})
+        # The addresses of the caller's environment would win over those of the run.
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("CELERY_")}
+        environment = inherited | {"BROKER_URL": f"redis://127.0.0.1:{server.port}/0",
+                                   "COUNTER_URL": f"redis://127.0.0.1:{server.port}/1",
+                                   "RESULT_URL": "", "IGNORE_RESULT": "1"} | (environment or {})
         options = ["worker", "-l", "warning", "-c", str(concurrency), "-Q", ",".join(queues), "-n", f"{name}@bench",
                    *options]
         command = [str(OURS), *options]
