@@ -6,11 +6,13 @@ One line of JSON for each measurement. Ratios of ours to Python's are of medians
 moves the single figures. Needs `make workers`; starts a Redis of its own.
 """
 import argparse
+import atexit
 import base64
 import contextlib
 import json
 import os
 import pathlib
+import signal
 import socket
 import statistics
 import subprocess
@@ -93,6 +95,7 @@ class Worker:
             command = [sys.executable, "-m", "celery", "-A", "bench", *options]
         self.process = subprocess.Popen(command, env=environment, cwd=ROOT / "tests" / "python",
                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        atexit.register(self.kill)
 
     def cpu(self):
         """Seconds, of all its processes."""
@@ -107,6 +110,12 @@ class Worker:
     def stop(self):
         self.process.terminate()
         self.process.wait(60)
+
+    def kill(self):
+        """Nothing outlives a run that has failed: it would take from the processors of the next one."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
 
 
 def send(server, task, args, queue):
