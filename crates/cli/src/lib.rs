@@ -30,3 +30,9 @@ pub use exit::{ExitError, ExitStatus};
 pub use program::{BuildApp, Command, CommandFuture, Loaded, Program};
 pub use run::main;
 pub use shutdown::shutdown_signal;
+
+/// Of the whole program (feature `mimalloc`, on by default): see "What was found" in
+/// `docs/performance.md`.
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
