@@ -35,4 +35,4 @@ pub use shutdown::shutdown_signal;
 /// `docs/performance.md`.
 #[cfg(feature = "mimalloc")]
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: celeriac_allocator::Allocator = celeriac_allocator::Allocator;
