@@ -1,6 +1,7 @@
 //! Redis as a broker, on the same keys as kombu.
 //!
 //! - `take`: messages out of the lists into `unacked`, in one script (promise M1).
+//! - `forms`: what its script need not parse again.
 //! - `lookout`: waiting until there is something to take.
 //! - `settle`: ack, requeue; `dead_letters`: what nobody can run.
 //! - `lease`: renewing what we hold, and saying that we live (promise M2).
@@ -18,6 +19,7 @@ mod address;
 mod connection;
 mod dead_letters;
 mod fanout;
+mod forms;
 mod keys;
 mod lease;
 mod lookout;

@@ -5,7 +5,7 @@
 //!
 //! Counterpart: `Channel._brpop_read` and `QoS.append` in `kombu/transport/redis.py`.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::{Arc, LazyLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use redis::{FromRedisValue, Script, ScriptInvocation, Value};
 use uuid::Uuid;
 
+use super::forms::Forms;
 use super::{Delivery, Error, RedisTransport};
 use crate::app::settings::QueueOrder;
 use crate::transport::MAX_TAKE;
@@ -31,9 +32,6 @@ const LATE_MAX: Duration = Duration::from_secs(60);
 /// How often its claims are asked for meanwhile.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 
-/// How many shapes of messages are kept; each has at most 2000 bytes, and goes along with every take.
-const SHAPES_MAX: usize = 8;
-
 /// The claims that this transport makes.
 #[derive(Debug)]
 pub(super) struct Claims {
@@ -46,8 +44,8 @@ pub(super) struct Claims {
     on_the_way: Option<u64>,
     /// Takes without a reply.
     doubtful: Vec<Doubtful>,
-    /// The last shapes of messages that the server has parsed (see the script).
-    shapes: VecDeque<Vec<u8>>,
+    /// Of the messages that the server has parsed.
+    forms: Forms,
     cycle: Cycle,
     /// The next take, made before it is known that there is something to take.
     prepared: Option<Take>,
@@ -109,7 +107,7 @@ impl Claims {
             next: rand::random_range(0..1 << 38),
             on_the_way: None,
             doubtful: Vec::new(),
-            shapes: VecDeque::new(),
+            forms: Forms::default(),
             cycle: Cycle::new(strategy),
             prepared: None,
             room: 0,
@@ -141,12 +139,6 @@ impl Claims {
 
     fn tag(&self, number: u64) -> String {
         claim_tag(&format!("{}-", self.worker), number)
-    }
-
-    fn learn(&mut self, shapes: Vec<Vec<u8>>) {
-        self.shapes.extend(shapes);
-        let surplus = self.shapes.len().saturating_sub(SHAPES_MAX);
-        self.shapes.drain(..surplus);
     }
 
     /// Of those of takes whose reply was lost, of the prepared one, and of the next.
@@ -247,8 +239,8 @@ impl RedisTransport {
         for queue in &ordered {
             call.arg(record_tail(queue));
         }
-        for shape in &claims.shapes {
-            call.arg(shape);
+        for parts in claims.forms.parts() {
+            call.arg(parts.len()).arg(parts);
         }
         Take {
             queues: queues.to_vec(),
@@ -265,11 +257,7 @@ impl RedisTransport {
         let mut reply = self.taker.ask::<Vec<Value>>(&take.call).await?.into_iter();
 
         let foreign: usize = value(reply.next())?;
-        let shapes: Vec<Vec<u8>> = value(reply.next())?;
-        if !shapes.is_empty() {
-            let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
-            claims.learn(shapes);
-        }
+        let parsed: Vec<usize> = value(reply.next())?;
         let mut deliveries = Vec::with_capacity(reply.len() / 2);
         let mut last: Option<(usize, Arc<str>)> = None;
         let mut number = take.numbers.start;
@@ -283,6 +271,15 @@ impl RedisTransport {
             last = Some((index, Arc::clone(&queue)));
             deliveries.push(Delivery::new(claim_tag(&take.prefix, number), queue, raw));
             number += 1;
+        }
+        if !parsed.is_empty() {
+            let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+            for delivery in parsed
+                .iter()
+                .filter_map(|number| deliveries.get(number - 1))
+            {
+                claims.forms.learn(delivery.raw());
+            }
         }
         if foreign > 0 {
             let (list, queue) = take.list(foreign)?;

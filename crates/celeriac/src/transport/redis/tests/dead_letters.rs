@@ -107,29 +107,38 @@ async fn only_json_objects_get_into_unacked_and_the_rest_stops_nobody() {
     }
 }
 
-/// A message is taken without being parsed when one of its shape was parsed before.
+/// A message is taken without being parsed when one of its form was parsed before.
 #[tokio::test]
 async fn what_only_looks_like_a_known_message_does_not_get_into_unacked() {
     let mut world = World::new().await;
-    let known: [&[u8]; 3] = [
+    let known: [&[u8]; 6] = [
         b"{\"a\": \"b\"}",
+        b"{\"a\": \"c\"}",
         b"{\"a\": \"b\", \"c\": 1}",
-        b"{\"\": \"\"}",
+        b"{\"a\": \"\", \"c\": 1}",
+        b"{\"x\": \"\", \"c\": \"stays\", \"y\": []}",
+        b"{\"x\": \"~ [] ^ \xc3\xa4\", \"c\": \"stays\", \"y\": []}",
     ];
-    let foreign: [&[u8]; 8] = [
+    let foreign: [&[u8]; 14] = [
         b"{\"a\": \"}",
+        b"{\"a\": \"b\"",
+        b"{\"a\": \"b\"}}",
+        b" \"a\": \"b\"}",
+        b"{\"a\": \"b\"\"}",
         b"{\x01: \x01}",
         b"{\"\x01\": \x01}",
         b"{\"a\": \"b\"\"c\"}",
         b"{\"a\": \"b\\\"}",
         b"{\"a\": \"b\\x\"}",
         b"{\"a\": \"b\nc\"}",
+        b"{\"a\": \"\0\"}",
+        b"{\"a\": \"\x1f\", \"c\": 1}",
         b"{\"a\", \"b\"}",
     ];
-    for entry in known.iter().chain(&known) {
+    for entry in known {
         world.push("q", entry).await;
     }
-    assert_eq!(world.take(10).await.len(), 2 * known.len());
+    assert_eq!(world.take(10).await.len(), known.len());
     for entry in foreign.iter().chain(&known) {
         world.push("q", entry).await;
     }
