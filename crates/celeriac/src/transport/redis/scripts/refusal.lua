@@ -45,6 +45,21 @@ local function without_pythons_own(message)
   return (string.gsub(message, '\\u[dD][89a-fA-F]%x%x', '\\u0041'))
 end
 
+-- Python's `int` refuses more digits (CPython's `sys.int_info.default_max_str_digits`); a number with a fraction or an
+-- exponent is a float, which has no such limit.
+local DIGITS_MAX = 4300
+
+local function has_an_integer_too_long(message)
+  if #message <= DIGITS_MAX then return false end
+  local rest = without_body(message)
+  if #rest <= DIGITS_MAX or not find(rest, string.rep('%d', DIGITS_MAX + 1)) then return false end
+  rest = string.gsub(string.gsub(rest, '\\.', ''), '"[^"]*"', '')
+  for digits, next in string.gmatch(rest, '%f[%w.+-]-?(%d+)(.?)') do
+    if #digits > DIGITS_MAX and not find(next, '[.eE]') then return true end
+  end
+  return false
+end
+
 -- Why an entry must not get into `unacked`; nil where it may.
 local function refusal(message, max_bytes)
   if #message > max_bytes then
@@ -62,6 +77,9 @@ local function refusal(message, max_bytes)
     local is_json, why = is_parsed(parsed)
     if not is_json and not is_parsed(without_pythons_own(parsed)) then
       return 'the message is not JSON: ' .. tostring(why)
+    end
+    if has_an_integer_too_long(parsed) then
+      return 'the message has an integer of more than ' .. DIGITS_MAX .. ' digits, which Python does not read'
     end
   end
   -- Between texts, some are blanks.

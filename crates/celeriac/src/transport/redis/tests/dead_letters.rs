@@ -191,6 +191,48 @@ fn python_reads_every_record_that_is_let_in() {
     assert!(child.wait().unwrap().success());
 }
 
+/// One that it refuses would end every restore of its workers.
+#[tokio::test]
+async fn an_integer_gets_into_unacked_where_python_reads_it() {
+    let python = std::env::var("CELERIAC_PYTHON")
+        .expect("CELERIAC_PYTHON: `tests/services/services install python`");
+    let digits = |count: usize| "7".repeat(count);
+    let (most, more) = (digits(4300), digits(4301));
+    let numbers = [
+        format!("-{most}"),
+        more.clone(),
+        format!("-{more}"),
+        format!("[1, {more}]"),
+        format!("{more}.5"),
+        format!("0.{more}"),
+        format!("{more}e5"),
+        format!("1e-{more}"),
+        format!("\"{more}\""),
+        format!("\"\\\"{more}\", \"b\": {more}"),
+        format!("\"\\\"{more}\""),
+        format!("{{\"b\":{more}}}"),
+    ];
+    let mut world = World::new().await;
+    for number in numbers {
+        let message = format!(r#"{{"body": "{more}", "a": {number}}}"#);
+        let read = std::process::Command::new(&python)
+            .args(["-c", "import json, sys; json.loads(sys.argv[1])", &message])
+            .output()
+            .unwrap();
+        world.push("q", message.as_bytes()).await;
+        let taken = world.take(1).await;
+        let shown = number.replace(&most, "...");
+        assert_eq!(taken.len(), usize::from(read.status.success()), "{shown}");
+    }
+    let reason = "the message has an integer of more than 4300 digits, which Python does not read";
+    let dead = world.dead().await;
+    assert_eq!(dead.len(), 5);
+    assert!(
+        dead.iter().all(|letter| letter.reason == reason),
+        "{dead:?}"
+    );
+}
+
 #[tokio::test]
 async fn what_was_taken_is_kept_byte_for_byte() {
     let mut world = World::new().await;
