@@ -30,23 +30,29 @@ end
 
 -- All that may stand in a text as it is: no quote, no escape, no control character. Letters are looked for first.
 local INSIDE = '^[]-\255#-[ !]*'
--- Of larger ones, to look at each character takes longer than to parse them.
-local FORMED_MAX = 16 * 1024
+-- In longer texts a search for each of the others is faster.
+local SHORT_MAX = 256
 -- So many are told in one reply; the client makes forms of them.
-local PARSED_TOLD = 4
+local FORMED_MAX, PARSED_TOLD = 1024 * 1024, 4
 
 local function is_of(form, message)
-  local at = 1
+  local at, has_long_ones = 1, false
   for i, part in ipairs(form) do
-    if i > 1 then
-      local _, inside = find(message, INSIDE, at)
-      at = inside + 1
-    end
     local from, to = find(message, part, at, true)
-    if from ~= at then return false end
+    if not from then return false end
+    if i == 1 then
+      if from > 1 then return false end
+    elseif from - at <= SHORT_MAX then
+      local _, inside = find(message, INSIDE, at)
+      if inside + 1 ~= from then return false end
+    else
+      if find(message, '"', at, true) ~= from then return false end
+      has_long_ones = true
+    end
     at = to + 1
   end
-  return at > #message
+  if at <= #message then return false end
+  return not has_long_ones or not (find(message, '\\', 1, true) or has_control_characters(message))
 end
 
 local function is_of_a_known_form(message)
