@@ -38,6 +38,8 @@ pub(super) struct Document {
     pub(super) bytes: Vec<u8>,
     /// Whole seconds; 0: for ever.
     pub(super) expires_secs: u64,
+    /// Whoever waits for the task waits for this.
+    pub(super) is_final: bool,
 }
 
 impl Documents {
@@ -97,6 +99,7 @@ impl Documents {
         Document {
             bytes,
             expires_secs: whole_secs(expires),
+            is_final: status.is_ready(),
         }
     }
 

@@ -41,7 +41,7 @@ const GROUP_KEY_PREFIX: &str = "celery-taskset-meta-";
 #[derive(Debug)]
 pub(crate) struct RedisBackend {
     url: String,
-    connection: Connection,
+    connection: Arc<Connection>,
     key_prefix: String,
     group_key_prefix: String,
     documents: Documents,
@@ -65,7 +65,7 @@ impl RedisBackend {
         let documents = Documents::new(settings);
         Ok(Self {
             url: address.masked.clone(),
-            connection: Connection::new(address.clone()),
+            connection: Arc::new(Connection::new(address.clone())),
             stores: Stores::new(),
             server: address.server(),
             database: address.database(),

@@ -7,7 +7,8 @@
 //! then writes: here it is one step.
 
 use std::collections::VecDeque;
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use redis::Script;
 use tokio::sync::{Semaphore, oneshot};
@@ -27,11 +28,23 @@ const BATCH_BYTES: usize = 1024 * 1024;
 /// Calls on their way: the server has the second at hand when it is done with the first.
 const IN_FLIGHT: usize = 2;
 
+/// How long after it was stored a result is told again that nobody was told of.
+///
+/// Celery's client subscribes on one connection and looks on another, without waiting in between: when the server sees the
+/// look first, and a result comes before it sees the other, the client waits for ever. It takes a fast worker: the body of
+/// a chain is mostly ready in just that moment.
+const AGAIN_AFTER: Duration = Duration::from_millis(100);
+
+/// So many wait for that. Where results come faster, few have anybody who waits for them.
+const AGAIN_MAX: usize = 64;
+
 /// Results that wait to be stored.
 #[derive(Debug)]
 pub(super) struct Stores {
     pending: Mutex<VecDeque<Pending>>,
     turns: Semaphore,
+    /// Room for those that are told again.
+    again: Arc<Semaphore>,
 }
 
 #[derive(Debug)]
@@ -68,13 +81,14 @@ impl Stores {
         Self {
             pending: Mutex::default(),
             turns: Semaphore::new(IN_FLIGHT),
+            again: Arc::new(Semaphore::new(AGAIN_MAX)),
         }
     }
 
     /// Returns when all are stored, or a SUCCESS was. They go in one call, where they are not more than one holds.
     pub(super) async fn store<D: Fn() -> Document>(
         &self,
-        connection: &Connection,
+        connection: &Arc<Connection>,
         documents: &Documents,
         results: &[(String, D)],
     ) -> Result<(), Error> {
@@ -121,7 +135,7 @@ impl Stores {
     /// Waits for an answer. Whoever waits may have to make the call.
     async fn hear(
         &self,
-        connection: &Connection,
+        connection: &Arc<Connection>,
         answered: &mut oneshot::Receiver<Answer>,
     ) -> Option<Answer> {
         tokio::select! {
@@ -143,7 +157,7 @@ impl Stores {
     }
 
     /// Makes one call for what waits; `false` when nothing does.
-    async fn call(&self, connection: &Connection) -> bool {
+    async fn call(&self, connection: &Arc<Connection>) -> bool {
         let batch = self.next_batch();
         if batch.is_empty() {
             return false;
@@ -169,7 +183,14 @@ impl Stores {
                 let mut unclear = unclear.into_iter().peekable();
                 for (number, pending) in (1..).zip(batch) {
                     let own = unclear.next_if(|(unclear, ..)| *unclear == number);
-                    pending.answer(own.map(|(_, sha1, stored)| (sha1, stored)));
+                    let unclear = match own {
+                        Some((_, sha1, _)) if sha1.is_empty() => {
+                            self.tell_again(connection, &pending.entry);
+                            None
+                        }
+                        own => own.map(|(_, sha1, stored)| (sha1, stored)),
+                    };
+                    pending.answer(unclear);
                 }
             }
             Err(error) => {
@@ -180,6 +201,28 @@ impl Stores {
             }
         }
         true
+    }
+
+    fn tell_again(&self, connection: &Arc<Connection>, entry: &Entry) {
+        if !entry.document.is_final {
+            return;
+        }
+        let Ok(room) = Arc::clone(&self.again).try_acquire_owned() else {
+            return;
+        };
+        let mut publish = redis::cmd("PUBLISH");
+        publish.arg(&entry.key).arg(&entry.document.bytes);
+        let connection = Arc::clone(connection);
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a stop need not wait for it: the result is stored, and was told once"
+        )]
+        tokio::spawn(async move {
+            tokio::time::sleep(AGAIN_AFTER).await;
+            // It is stored in any case.
+            connection.ask::<()>(&publish).await.ok();
+            drop(room);
+        });
     }
 
     fn next_batch(&self) -> Vec<Pending> {
@@ -225,6 +268,7 @@ mod tests {
             document: Document {
                 bytes: Vec::new(),
                 expires_secs: 0,
+                is_final: true,
             },
             overwrites: String::new(),
         };

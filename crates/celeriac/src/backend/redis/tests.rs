@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use celeriac_protocol::state::State;
+use futures_util::StreamExt;
 use futures_util::future::join_all;
 use serde_json::json;
 use uuid::Uuid;
@@ -177,6 +178,38 @@ async fn what_comes_while_one_subscribes_is_looked_for() {
     .await
     .expect("nothing is missed");
     assert_eq!(heard.len(), 20_000);
+}
+
+/// Celery's client looks on another connection than it subscribes on, and the server may see the look first.
+#[tokio::test]
+async fn who_subscribes_just_after_a_result_came_is_told_of_it() {
+    let prefix = prefix();
+    let backend = backend(&prefix);
+    let url = std::env::var("CELERY_RESULT_BACKEND").expect("`make up` runs");
+    let client = redis::Client::open(url).unwrap();
+    let mut late = client.get_async_pubsub().await.unwrap();
+    let mut early = client.get_async_pubsub().await.unwrap();
+    let channel = |id: &str| format!("{prefix}_celery-task-meta-{id}");
+    early.subscribe(channel("heard")).await.unwrap();
+    let metas = [
+        TaskMeta::new("late", State::Success, json!(1)),
+        TaskMeta::new("heard", State::Success, json!(1)),
+        TaskMeta::new("goes on", State::Started, json!(1)),
+    ];
+    backend.store(&metas).await.unwrap();
+    for id in ["late", "heard", "goes on"] {
+        late.subscribe(channel(id)).await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let heard = async |subscribed: redis::aio::PubSub| {
+        let heard = subscribed
+            .into_on_message()
+            .take_until(Box::pin(tokio::time::sleep(Duration::from_millis(1))));
+        let channels = heard.map(|message| message.get_channel_name().to_owned());
+        channels.collect::<Vec<_>>().await
+    };
+    assert_eq!(heard(late).await, [channel("late")]);
+    assert_eq!(heard(early).await, [channel("heard")]);
 }
 
 #[tokio::test]

@@ -5,9 +5,19 @@
 -- ARGV     for each: the document, and for how many seconds (0: for ever); then, where one has been looked at: for each,
 --          the SHA-1 of what may be overwritten whatever it is, or ''
 -- Returns  for each that one has to read to know whether it is a SUCCESS: its number, the SHA-1 of what is stored, and that.
---          All others are stored, or a SUCCESS was
+--          All others are stored, or a SUCCESS was; where few came together, for each of these that nobody was told of:
+--          its number, '', ''
 local call = redis.call
 local answers = {}
+local FEW = 4
+
+local function publish(i, key, document)
+  if call('PUBLISH', key, document) == 0 and #KEYS <= FEW then
+    answers[#answers + 1] = i
+    answers[#answers + 1] = ''
+    answers[#answers + 1] = ''
+  end
+end
 
 -- Celery's documents begin with the state, and their keys come once. Others are left to whoever can read them.
 local function is_surely_other(stored)
@@ -37,14 +47,14 @@ local function replace(i, key, document, seconds)
     return
   end
   set(key, document, seconds, 'XX')
-  call('PUBLISH', key, document)
+  publish(i, key, document)
 end
 
 for i, key in ipairs(KEYS) do
   local document, seconds = ARGV[2 * i - 1], ARGV[2 * i]
   -- Nothing is there, most of the time.
   if set(key, document, seconds, 'NX') then
-    call('PUBLISH', key, document)
+    publish(i, key, document)
   else
     local refused = replace(i, key, document, seconds)
     if refused then return refused end
