@@ -29,9 +29,13 @@ pub(super) struct Forms {
     singles: VecDeque<Kind>,
 }
 
-/// What is between quotes and what is not, in turn; `None`: a text that changes.
 #[derive(Debug)]
-struct Kind(Vec<Option<Vec<u8>>>);
+struct Kind {
+    /// What is between quotes and what is not, in turn; `None`: a text that changes.
+    pieces: Vec<Option<Vec<u8>>>,
+    /// Made of them when they change, and not for every take.
+    parts: Vec<Vec<u8>>,
+}
 
 impl Forms {
     /// Takes note of a message that was parsed.
@@ -57,8 +61,8 @@ impl Forms {
     }
 
     /// Of each form the parts that stay; between two of them is the inside of a text.
-    pub(super) fn parts(&self) -> impl Iterator<Item = Vec<Vec<u8>>> {
-        self.kinds.iter().map(Kind::parts)
+    pub(super) fn parts(&self) -> impl Iterator<Item = &[Vec<u8>]> {
+        self.kinds.iter().map(|kind| &*kind.parts)
     }
 }
 
@@ -73,53 +77,49 @@ impl Kind {
             let is_long_text = place % 2 == 1 && piece.len() > STAYING_MAX;
             (!is_long_text).then(|| piece.to_vec())
         };
-        Self(pieces.iter().enumerate().map(stays).collect())
+        let pieces: Vec<_> = pieces.iter().enumerate().map(stays).collect();
+        let parts = parts(&pieces);
+        Self { pieces, parts }
     }
 
     /// Whether nothing is different but texts.
     fn includes(&self, pieces: &[&[u8]]) -> bool {
-        self.0.len() == pieces.len()
-            && self
-                .0
-                .iter()
-                .zip(pieces)
-                .step_by(2)
-                .all(|(known, piece)| known.as_deref() == Some(piece))
+        let mut outside = self.pieces.iter().zip(pieces).step_by(2);
+        self.pieces.len() == pieces.len()
+            && outside.all(|(known, piece)| known.as_deref() == Some(piece))
     }
 
     fn widen(&mut self, pieces: &[&[u8]]) {
-        for (known, piece) in self.0.iter_mut().zip(pieces) {
+        for (known, piece) in self.pieces.iter_mut().zip(pieces) {
             if known.as_deref() != Some(piece) {
                 *known = None;
             }
         }
+        self.parts = parts(&self.pieces);
     }
 
     /// Two that are the same are no kind.
     fn is_worth_it(&self) -> bool {
-        let changing = self.0.iter().filter(|piece| piece.is_none()).count();
-        let bytes: usize = self.0.iter().flatten().map(Vec::len).sum();
+        let changing = self.pieces.iter().filter(|piece| piece.is_none()).count();
+        let bytes: usize = self.pieces.iter().flatten().map(Vec::len).sum();
         (1..=CHANGING_MAX).contains(&changing) && bytes <= BYTES_MAX
     }
+}
 
-    fn parts(&self) -> Vec<Vec<u8>> {
-        let texts = self.0.split(Option::is_none).map(|pieces| {
-            let pieces: Vec<&[u8]> = pieces.iter().flatten().map(Vec::as_slice).collect();
-            pieces.join(&b'"')
-        });
-        // The quotes of a text that changes are of the parts around it.
-        let mut parts: Vec<Vec<u8>> = texts.collect();
-        let last = parts.len().saturating_sub(1);
-        for (place, part) in parts.iter_mut().enumerate() {
-            if place > 0 {
-                part.insert(0, b'"');
-            }
-            if place < last {
-                part.push(b'"');
-            }
+/// What stands around the texts that change, with their quotes.
+fn parts(pieces: &[Option<Vec<u8>>]) -> Vec<Vec<u8>> {
+    let (mut parts, mut part) = (Vec::new(), Vec::new());
+    for (place, piece) in pieces.iter().enumerate() {
+        if place > 0 {
+            part.push(b'"');
         }
-        parts
+        match piece {
+            Some(piece) => part.extend_from_slice(piece),
+            None => parts.push(std::mem::take(&mut part)),
+        }
     }
+    parts.push(part);
+    parts
 }
 
 #[cfg(test)]
@@ -131,10 +131,10 @@ mod tests {
         for message in messages {
             forms.learn(message.as_bytes());
         }
-        let text = |part| String::from_utf8(part).unwrap();
+        let text = |part: &Vec<u8>| String::from_utf8(part.clone()).unwrap();
         forms
             .parts()
-            .map(|parts| parts.into_iter().map(text).collect())
+            .map(|parts| parts.iter().map(text).collect())
             .collect()
     }
 

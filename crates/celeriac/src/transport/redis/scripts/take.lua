@@ -32,7 +32,7 @@ end
 local INSIDE = '^[]-\255#-[ !]*'
 -- In longer texts a search for each of the others is faster.
 local SHORT_MAX = 256
--- So many are told in one reply; the client makes forms of them.
+-- Larger messages are parsed, and of so many in one reply the client is told, for it to make forms of them.
 local FORMED_MAX, PARSED_TOLD = 1024 * 1024, 4
 
 local function is_of(form, message)
@@ -68,15 +68,11 @@ end
 
 -- Why it must not be taken; `number`: which one of the reply it will be.
 local function is_refused(message, number)
-  if #message <= max_bytes and #message <= FORMED_MAX then
-    if is_of_a_known_form(message) then return nil end
-    if #parsed < PARSED_TOLD then
-      local reason = refusal(message, max_bytes)
-      if not reason then parsed[#parsed + 1] = number end
-      return reason
-    end
-  end
-  return refusal(message, max_bytes)
+  local may_have_a_form = #message <= max_bytes and #message <= FORMED_MAX
+  if may_have_a_form and is_of_a_known_form(message) then return nil end
+  local reason = refusal(message, max_bytes)
+  if may_have_a_form and not reason and #parsed < PARSED_TOLD then parsed[#parsed + 1] = number end
+  return reason
 end
 
 -- Inside a script, the server does not say which command it has refused.
