@@ -285,10 +285,11 @@ pub(crate) fn sort(error: &redis::RedisError) -> Error {
     if let Some(code) = error.code() {
         // A transaction that was aborted says why in the reply to one of its commands.
         let replies = error.clone().into_server_errors();
-        let detail = match replies.as_deref().and_then(<[_]>::first) {
-            Some((_, cause)) if cause.code() != code => cause.to_string(),
-            _ => error.detail().unwrap_or_default().to_owned(),
+        let (code, detail) = match replies.as_deref().and_then(<[_]>::first) {
+            Some((_, cause)) if cause.code() != code => (cause.code(), cause.details()),
+            _ => (code, error.detail()),
         };
+        let detail = detail.unwrap_or_default();
         // Inside a script, the server does not say which right is missing; its log does.
         let advice = match detail.contains("can't run this command") {
             true => "; ACL LOG on the server names it",
@@ -316,6 +317,6 @@ mod tests {
         let answer = connection.ask::<()>(&pipe).await;
         let error = answer.expect_err("SETEX needs three arguments");
         let text = error.to_string();
-        assert!(text.contains("wrong number of arguments"), "{text}");
+        assert!(text.starts_with("ERR wrong number of arguments"), "{text}");
     }
 }
