@@ -146,7 +146,21 @@ impl Side {
         }
     }
 
+    /// How often something was published of the task of which this was seen.
+    pub fn published(&self, seen: &Seen) -> usize {
+        let id = seen.documents.first().map(|document| &document["task_id"]);
+        id.and_then(Value::as_str)
+            .map_or(0, |id| self.all_documents(id).len())
+    }
+
     fn documents(&self, id: &str) -> Vec<Value> {
+        let mut documents = self.all_documents(id);
+        // Python publishes some of them twice.
+        documents.dedup();
+        documents
+    }
+
+    fn all_documents(&self, id: &str) -> Vec<Value> {
         let documents = self
             .documents
             .lock()
@@ -154,10 +168,7 @@ impl Side {
         let of_task = documents
             .iter()
             .filter(|document| document["task_id"] == id);
-        let mut comparable: Vec<Value> = of_task.map(comparable).collect();
-        // Python publishes some of them twice.
-        comparable.dedup();
-        comparable
+        of_task.map(comparable).collect()
     }
 }
 

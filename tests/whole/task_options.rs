@@ -39,10 +39,12 @@ async fn results_and_states() {
     sides
         .agree("fails", json!(["KeyError"]), options(), RAISED)
         .await;
-    let seen = sides.agree("tracked", json!([]), options(), DONE).await;
-    assert_eq!(states(&seen), ["STARTED", "SUCCESS"]);
-    let seen = sides.agree("progress", json!([]), options(), DONE).await;
-    assert_eq!(states(&seen), ["PROGRESS", "SUCCESS"]);
+    for (task, first) in [("tracked", "STARTED"), ("progress", "PROGRESS")] {
+        let seen = sides.agree(task, json!([]), options(), DONE).await;
+        assert_eq!(states(&seen), [first, "SUCCESS"]);
+        // Nobody is told of the end before it is stored.
+        assert_eq!(sides.ours.published(&seen), 2, "{task}");
+    }
     let seen = sides
         .agree("ignores", json!([]), options(), " ignored")
         .await;
@@ -123,6 +125,7 @@ async fn retries() {
     let seen = sides.agree("unlimited", json!([5]), options(), DONE).await;
     let retried = seen.lines.iter().filter(|line| line.contains(" retry: "));
     assert_eq!(retried.count(), 5);
+    assert_eq!(sides.ours.published(&seen), 5 + 1);
     let seen = sides
         .agree("retried_more", json!([]), options(), RAISED)
         .await;

@@ -51,6 +51,8 @@ struct Inner {
     hears_soft_limit: AtomicBool,
     decision: Mutex<Option<Outcome>>,
     children: Mutex<Vec<Value>>,
+    /// It has stored a state of its own.
+    has_state: AtomicBool,
     /// How many it has added to its chord.
     added: AtomicU32,
     /// The place of its thread, until that starts.
@@ -97,6 +99,7 @@ impl Context {
                 hears_soft_limit: AtomicBool::new(false),
                 decision: Mutex::new(None),
                 children: Mutex::new(Vec::new()),
+                has_state: AtomicBool::new(false),
                 added: AtomicU32::new(0),
                 thread: Mutex::new(None),
             }),
@@ -258,6 +261,7 @@ impl Context {
     /// The backend is away; the task may go on. [`Error::GivenUp`]: the run is over, as far as anybody else knows.
     pub async fn update_state(&self, state: &str, meta: Value) -> Result<(), Error> {
         self.goes_on()?;
+        self.inner.has_state.store(true, Ordering::Relaxed);
         let mut document = self.author().document(State::from(state), meta);
         document.children = Value::Array(self.children().clone());
         self.inner.app.backend().store(&[document]).await
@@ -338,6 +342,11 @@ impl Context {
 
     pub(crate) fn threads(&self) -> &Threads {
         &self.inner.place.threads
+    }
+
+    /// Whether the task has stored a state of its own.
+    pub(crate) fn has_state(&self) -> bool {
+        self.inner.has_state.load(Ordering::Relaxed)
     }
 
     /// `[[id, parent], members]`

@@ -193,6 +193,44 @@ async fn a_success_is_never_overwritten_and_everything_else_is() {
 }
 
 #[tokio::test]
+async fn a_first_success_heeds_what_is_there_all_the_same() {
+    for world in each(|_| {}).await {
+        let first = async |id: &str, result: Value| {
+            let meta = TaskMeta::new(id, State::Success, result);
+            world.backend.store_first(&meta).await.unwrap();
+        };
+        let waits = world.other.wait("a");
+        let (heard, ()) = tokio::join!(waits, first("a", json!(1)));
+        assert_eq!(heard.unwrap().result, json!(1), "{}", world.name);
+        first("a", json!(2)).await;
+        assert_eq!(world.get("a").await.unwrap().result, json!(1));
+        for bytes in ODD_SUCCESSES {
+            world.put("odd", bytes).await;
+            first("odd", json!(2)).await;
+            assert_eq!(world.raw("odd").await.unwrap().0, bytes, "{}", world.name);
+        }
+        for bytes in NO_SUCCESSES {
+            world.put("none", bytes).await;
+            first("none", json!(2)).await;
+            let state = world.state("none").await;
+            let bytes = String::from_utf8_lossy(bytes);
+            assert_eq!(state, Some(State::Success), "{} {bytes}", world.name);
+        }
+        // Together with one that finds something, and with others.
+        world.store("there", State::Retry, json!(1)).await;
+        let ids = ["b", "there", "c", "d", "e"];
+        let other = world.store("other", State::Failure, json!(3));
+        tokio::join!(join_all(ids.map(|id| first(id, json!(3)))), other);
+        for id in ids.into_iter().chain(["other"]) {
+            assert_eq!(world.get(id).await.unwrap().result, json!(3), "{id}");
+        }
+        let big = json!("x".repeat(1024 * 1024));
+        first("big", big.clone()).await;
+        assert_eq!(world.get("big").await.unwrap().result, big);
+    }
+}
+
+#[tokio::test]
 async fn in_every_serializer_and_compression_it_is_the_same() {
     for serializer in Serializer::ALL {
         for compression in [None, Some(Compression::Zlib), Some(Compression::Zstd)] {
@@ -303,11 +341,14 @@ async fn results_are_kept_as_long_as_the_settings_say() {
         };
         for world in each(adjust).await {
             world.store("s", State::Success, json!(1)).await;
+            let first = TaskMeta::new("first", State::Success, json!(1));
+            world.backend.store_first(&first).await.unwrap();
             world.store("f", State::Failure, json!(1)).await;
             world.store("r", State::Revoked, json!(1)).await;
             let kept = |raw: Option<(Vec<u8>, Option<u64>)>| raw.unwrap().1;
             let case = format!("{} {expires:?} {failure:?}", world.name);
             assert_eq!(kept(world.raw("s").await), of_success, "{case}");
+            assert_eq!(kept(world.raw("first").await), of_success, "{case}");
             assert_eq!(kept(world.raw("f").await), of_failure, "{case}");
             assert_eq!(kept(world.raw("r").await), of_success, "{case}");
         }

@@ -18,6 +18,8 @@ mod redis;
 mod stored;
 mod waiters;
 
+use std::slice;
+
 use async_trait::async_trait;
 use celeriac_protocol::result::TaskMeta;
 
@@ -44,6 +46,18 @@ pub(crate) trait ResultBackend: Chords + std::fmt::Debug {
     /// # Errors
     /// The backend is away or refuses the write.
     async fn store(&self, metas: &[TaskMeta]) -> Result<(), Error>;
+
+    /// As [`Self::store`], of the SUCCESS of a task of which nothing is stored, as far as is known. Where something is, it is
+    /// heeded all the same.
+    ///
+    /// # Cancel safety
+    /// As [`Self::store`].
+    ///
+    /// # Errors
+    /// As [`Self::store`].
+    async fn store_first(&self, success: &TaskMeta) -> Result<(), Error> {
+        self.store(slice::from_ref(success)).await
+    }
 
     /// What is stored about a task; `None`: nothing (Celery's PENDING).
     ///

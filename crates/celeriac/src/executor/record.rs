@@ -33,8 +33,15 @@ impl Executor {
         if !Self::is_stored(request, &status) {
             return true;
         }
+        let is_first = status == State::Success && !request.may_have_a_state();
         let meta = document(request, status, result, traceback, children);
-        Box::pin(async move { self.persist(&[meta]).await }).await
+        Box::pin(async move {
+            match is_first {
+                true => self.persist_first(&meta).await,
+                false => self.persist(&[meta]).await,
+            }
+        })
+        .await
     }
 
     /// Stores the failure of a task, and of what would have come next in its chain: whoever waits for the last one must
@@ -144,10 +151,22 @@ impl Executor {
 
     async fn persist(&self, metas: &[TaskMeta]) -> bool {
         let id = || metas.first().map_or("", |meta| &meta.task_id);
-        let what = || format!("cannot store the result of {}", shown(id()));
         let store = || self.app.backend().store(metas);
-        self.until_answered(what, store).await.is_some()
+        self.until_answered(|| cannot_store(id()), store)
+            .await
+            .is_some()
     }
+
+    async fn persist_first(&self, success: &TaskMeta) -> bool {
+        let store = || self.app.backend().store_first(success);
+        self.until_answered(|| cannot_store(&success.task_id), store)
+            .await
+            .is_some()
+    }
+}
+
+fn cannot_store(id: &str) -> String {
+    format!("cannot store the result of {}", shown(id))
 }
 
 fn document(

@@ -284,6 +284,14 @@ impl Request {
             .unwrap_or(self.options().ignore_result)
     }
 
+    /// Whether a state of it may be stored: by an earlier run, at its start, or by the task itself.
+    pub(crate) fn may_have_a_state(&self) -> bool {
+        self.message().headers.retries > 0
+            || self.context.is_redelivered()
+            || self.tracks_started()
+            || self.context.has_state()
+    }
+
     pub(crate) fn tracks_started(&self) -> bool {
         self.options().track_started && !self.ignores_result()
     }

@@ -17,6 +17,7 @@ mod subscription;
 #[cfg(test)]
 mod tests;
 
+use std::slice;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -28,7 +29,7 @@ use super::stored::Documents;
 use crate::app::Settings;
 use crate::transport::Error;
 use crate::transport::redis::{Address, Connection};
-use store::Stores;
+use store::{Before, Stores};
 use subscription::Subscription;
 
 /// `BaseKeyValueStoreBackend.task_keyprefix`.
@@ -84,6 +85,18 @@ impl RedisBackend {
     fn key(&self, task_id: &str) -> String {
         format!("{}{task_id}", self.key_prefix)
     }
+
+    async fn store_over(&self, metas: &[TaskMeta], before: Before) -> Result<(), Error> {
+        let results = metas.iter().map(|meta| {
+            let document = || self.documents.write(meta);
+            (self.key(&meta.task_id), document)
+        });
+        let results: Vec<_> = results.collect();
+        let (connection, documents) = (&self.connection, &self.documents);
+        self.stores
+            .store(connection, documents, &results, before)
+            .await
+    }
 }
 
 #[async_trait]
@@ -93,15 +106,12 @@ impl ResultBackend for RedisBackend {
     }
 
     async fn store(&self, metas: &[TaskMeta]) -> Result<(), Error> {
-        let results = metas.iter().map(|meta| {
-            let document = || self.documents.write(meta);
-            (self.key(&meta.task_id), document)
-        });
-        let results: Vec<_> = results.collect();
-        let stored = self
-            .stores
-            .store(&self.connection, &self.documents, &results);
-        stored.await
+        self.store_over(metas, Before::Anything).await
+    }
+
+    async fn store_first(&self, success: &TaskMeta) -> Result<(), Error> {
+        let metas = slice::from_ref(success);
+        self.store_over(metas, Before::Nothing).await
     }
 
     async fn get(&self, task_id: &str) -> Result<Option<TaskMeta>, Error> {

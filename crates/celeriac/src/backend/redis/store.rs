@@ -1,4 +1,7 @@
-//! Storing results: those that come together go in one call of a script.
+//! Storing results: those that come together go in one call.
+//!
+//! Most are of tasks of which nothing is stored: those go in a transaction, as Celery's do, which takes half of the server's
+//! time for a script. It writes only where nothing is there; what finds something, and all others, is judged by the script.
 //!
 //! While one call is on its way, what comes gathers for the next, so a busy worker pays a part of a round trip for each
 //! result and an idle one waits for nobody. Each caller hears of its own result, when that is stored.
@@ -25,6 +28,9 @@ const BATCH_RESULTS: usize = 128;
 /// Bytes in one call, beyond which no further result joins it.
 const BATCH_BYTES: usize = 1024 * 1024;
 
+/// A larger document is sent once, to the script, and not twice, to store and to tell.
+const FIRST_BYTES: usize = 64 * 1024;
+
 /// Calls on their way: the server has the second at hand when it is done with the first.
 const IN_FLIGHT: usize = 2;
 
@@ -35,7 +41,10 @@ const IN_FLIGHT: usize = 2;
 /// a chain is mostly ready in just that moment.
 const AGAIN_AFTER: Duration = Duration::from_millis(100);
 
-/// So many wait for that. Where results come faster, few have anybody who waits for them.
+/// In larger calls nobody is looked for: where results come so fast, few have anybody who waits for them.
+const AGAIN_FEW: usize = 4;
+
+/// So many wait for that.
 const AGAIN_MAX: usize = 64;
 
 /// Results that wait to be stored.
@@ -60,20 +69,45 @@ struct Pending {
 struct Entry {
     key: String,
     document: Document,
-    /// The SHA-1 of what may be overwritten: it was looked at, and is no SUCCESS.
-    overwrites: String,
+    before: Before,
+}
+
+/// What is there already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Before {
+    /// Nothing, most likely.
+    Nothing,
+    /// Whatever it is: the script looks.
+    Anything,
+    /// What has this SHA-1: it was looked at, and is no SUCCESS.
+    Known(String),
 }
 
 #[derive(Debug)]
 enum Answer {
     Stored,
     Failed(Error),
+    /// Something is there: it is to be stored like this.
+    Again(Entry),
     /// Something is there; whether it is a SUCCESS the script cannot tell.
     Unclear {
         same: Entry,
         sha1: String,
         stored: Vec<u8>,
     },
+}
+
+/// What a call says of one result.
+#[derive(Debug)]
+enum Found {
+    /// It is stored, or a SUCCESS was.
+    Done,
+    /// It is stored, and nobody was told.
+    Untold,
+    /// Something is there.
+    Something,
+    /// This is there, and this is its SHA-1.
+    This(String, Vec<u8>),
 }
 
 impl Stores {
@@ -91,12 +125,9 @@ impl Stores {
         connection: &Arc<Connection>,
         documents: &Documents,
         results: &[(String, D)],
+        before: Before,
     ) -> Result<(), Error> {
-        let fresh = |(key, document): &(String, D)| Entry {
-            key: key.clone(),
-            document: document(),
-            overwrites: String::new(),
-        };
+        let fresh = |(key, document): &(String, D)| Entry::new(key.clone(), document(), &before);
         let answers = self.put(results.iter().map(fresh).collect());
         for (result, mut answer) in results.iter().zip(answers) {
             loop {
@@ -105,9 +136,10 @@ impl Stores {
                     Some(Answer::Failed(error)) => return Err(error),
                     Some(Answer::Unclear { stored, .. }) if documents.is_success(&stored) => break,
                     Some(Answer::Unclear { same, sha1, .. }) => Entry {
-                        overwrites: sha1,
+                        before: Before::Known(sha1),
                         ..same
                     },
+                    Some(Answer::Again(entry)) => entry,
                     // Whoever carried it was dropped on the way. It may be stored; to store it again is harmless.
                     None => fresh(result),
                 };
@@ -159,38 +191,21 @@ impl Stores {
     /// Makes one call for what waits; `false` when nothing does.
     async fn call(&self, connection: &Arc<Connection>) -> bool {
         let batch = self.next_batch();
-        if batch.is_empty() {
+        let Some(Pending { entry, .. }) = batch.first() else {
             return false;
-        }
-        let mut script = STORE.prepare_invoke();
-        for Pending { entry, .. } in &batch {
-            script
-                .key(&entry.key)
-                .arg(&entry.document.bytes)
-                .arg(entry.document.expires_secs);
-        }
-        let mut looked_at = batch.iter().map(|pending| &pending.entry.overwrites);
-        if looked_at.any(|sha1| !sha1.is_empty()) {
-            for Pending { entry, .. } in &batch {
-                script.arg(&entry.overwrites);
-            }
-        }
-        match connection
-            .ask::<Vec<(usize, String, Vec<u8>)>>(&script)
-            .await
-        {
-            Ok(unclear) => {
-                let mut unclear = unclear.into_iter().peekable();
-                for (number, pending) in (1..).zip(batch) {
-                    let own = unclear.next_if(|(unclear, ..)| *unclear == number);
-                    let unclear = match own {
-                        Some((_, sha1, _)) if sha1.is_empty() => {
-                            self.tell_again(connection, &pending.entry);
-                            None
-                        }
-                        own => own.map(|(_, sha1, stored)| (sha1, stored)),
-                    };
-                    pending.answer(unclear);
+        };
+        let found = match entry.before {
+            Before::Nothing => set(connection, &batch).await,
+            Before::Anything | Before::Known(_) => judge(connection, &batch).await,
+        };
+        match found {
+            Ok(found) => {
+                let are_few = batch.len() <= AGAIN_FEW;
+                for (pending, found) in batch.into_iter().zip(found) {
+                    if are_few && matches!(found, Found::Untold) {
+                        self.tell_again(connection, &pending.entry);
+                    }
+                    pending.answer(found);
                 }
             }
             Err(error) => {
@@ -225,11 +240,15 @@ impl Stores {
         });
     }
 
+    /// What goes in one call: of one kind, and not too much.
     fn next_batch(&self) -> Vec<Pending> {
         let mut pending = self.pending();
+        let is_first = pending.front().map(|next| next.entry.is_first());
         let (mut batch, mut bytes) = (Vec::new(), 0);
         let mut is_open = true;
-        while is_open && let Some(next) = pending.pop_front() {
+        while is_open
+            && let Some(next) = pending.pop_front_if(|next| Some(next.entry.is_first()) == is_first)
+        {
             bytes += next.entry.document.bytes.len();
             is_open = bytes < BATCH_BYTES && (next.is_with_next || batch.len() + 1 < BATCH_RESULTS);
             batch.push(next);
@@ -242,12 +261,42 @@ impl Stores {
     }
 }
 
+impl Before {
+    fn sha1(&self) -> &str {
+        match self {
+            Self::Known(sha1) => sha1,
+            Self::Nothing | Self::Anything => "",
+        }
+    }
+}
+
+impl Entry {
+    fn new(key: String, document: Document, before: &Before) -> Self {
+        let before = match document.bytes.len() {
+            ..=FIRST_BYTES => before.clone(),
+            _ => Before::Anything,
+        };
+        Self {
+            key,
+            document,
+            before,
+        }
+    }
+
+    fn is_first(&self) -> bool {
+        self.before == Before::Nothing
+    }
+}
+
 impl Pending {
-    /// What the script has said of it: what is stored instead, and its SHA-1.
-    fn answer(self, unclear: Option<(String, Vec<u8>)>) {
-        let answer = match unclear {
-            None => Answer::Stored,
-            Some((sha1, stored)) => Answer::Unclear {
+    fn answer(self, found: Found) {
+        let answer = match found {
+            Found::Done | Found::Untold => Answer::Stored,
+            Found::Something => Answer::Again(Entry {
+                before: Before::Anything,
+                ..self.entry
+            }),
+            Found::This(sha1, stored) => Answer::Unclear {
                 same: self.entry,
                 sha1,
                 stored,
@@ -258,20 +307,66 @@ impl Pending {
     }
 }
 
+/// Stores and tells, where nothing is there. Of what finds something whoever waits is told a moment early: the script does
+/// the rest. (It is a SUCCESS, as what stays there would be.)
+async fn set(connection: &Connection, batch: &[Pending]) -> Result<Vec<Found>, Error> {
+    let mut pipe = redis::pipe();
+    pipe.atomic();
+    for Pending { entry, .. } in batch {
+        let Entry { key, document, .. } = entry;
+        // Guarantee M6: a SUCCESS that is stored is never overwritten.
+        pipe.cmd("SET").arg(key).arg(&document.bytes).arg("NX");
+        if document.expires_secs > 0 {
+            pipe.arg("EX").arg(document.expires_secs);
+        }
+        pipe.cmd("PUBLISH").arg(key).arg(&document.bytes);
+    }
+    let answers: Vec<(bool, u64)> = connection.ask(&pipe).await?;
+    let found = answers.into_iter().map(|answer| match answer {
+        (false, _) => Found::Something,
+        (true, 0) => Found::Untold,
+        (true, _) => Found::Done,
+    });
+    Ok(found.collect())
+}
+
+/// Stores and tells where no SUCCESS is there.
+async fn judge(connection: &Connection, batch: &[Pending]) -> Result<Vec<Found>, Error> {
+    let mut script = STORE.prepare_invoke();
+    script.arg(AGAIN_FEW);
+    for Pending { entry, .. } in batch {
+        script
+            .key(&entry.key)
+            .arg(&entry.document.bytes)
+            .arg(entry.document.expires_secs);
+    }
+    let known = batch.iter().map(|pending| pending.entry.before.sha1());
+    if known.clone().any(|sha1| !sha1.is_empty()) {
+        known.for_each(|sha1| {
+            script.arg(sha1);
+        });
+    }
+    let unclear: Vec<(usize, String, Vec<u8>)> = connection.ask(&script).await?;
+    let mut unclear = unclear.into_iter().peekable();
+    let found = |number| match unclear.next_if(|(unclear, ..)| *unclear == number) {
+        None => Found::Done,
+        Some((_, sha1, _)) if sha1.is_empty() => Found::Untold,
+        Some((_, sha1, stored)) => Found::This(sha1, stored),
+    };
+    Ok((1..=batch.len()).map(found).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn entries(count: usize) -> Vec<Entry> {
-        let entry = |number: usize| Entry {
-            key: number.to_string(),
-            document: Document {
-                bytes: Vec::new(),
-                expires_secs: 0,
-                is_final: true,
-            },
-            overwrites: String::new(),
+        let document = || Document {
+            bytes: Vec::new(),
+            expires_secs: 0,
+            is_final: true,
         };
+        let entry = |number: usize| Entry::new(number.to_string(), document(), &Before::Anything);
         (0..count).map(entry).collect()
     }
 

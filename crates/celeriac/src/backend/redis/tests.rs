@@ -197,7 +197,9 @@ async fn who_subscribes_just_after_a_result_came_is_told_of_it() {
         TaskMeta::new("goes on", State::Started, json!(1)),
     ];
     backend.store(&metas).await.unwrap();
-    for id in ["late", "heard", "goes on"] {
+    let first = TaskMeta::new("first", State::Success, json!(1));
+    backend.store_first(&first).await.unwrap();
+    for id in ["late", "heard", "goes on", "first"] {
         late.subscribe(channel(id)).await.unwrap();
     }
     tokio::time::sleep(Duration::from_millis(500)).await;
@@ -208,7 +210,7 @@ async fn who_subscribes_just_after_a_result_came_is_told_of_it() {
         let channels = heard.map(|message| message.get_channel_name().to_owned());
         channels.collect::<Vec<_>>().await
     };
-    assert_eq!(heard(late).await, [channel("late")]);
+    assert_eq!(heard(late).await, ["late", "first"].map(channel));
     assert_eq!(heard(early).await, [channel("heard")]);
 }
 

@@ -2,17 +2,17 @@
 -- into a failure.
 --
 -- KEYS     one for each result
--- ARGV     for each: the document, and for how many seconds (0: for ever); then, where one has been looked at: for each,
+-- ARGV     how many of them are few; for each: the document, and for how many seconds (0: for ever); then, where one has been looked at: for each,
 --          the SHA-1 of what may be overwritten whatever it is, or ''
 -- Returns  for each that one has to read to know whether it is a SUCCESS: its number, the SHA-1 of what is stored, and that.
 --          All others are stored, or a SUCCESS was; where few came together, for each of these that nobody was told of:
 --          its number, '', ''
 local call = redis.call
 local answers = {}
-local FEW = 4
+local few = tonumber(ARGV[1])
 
 local function publish(i, key, document)
-  if call('PUBLISH', key, document) == 0 and #KEYS <= FEW then
+  if call('PUBLISH', key, document) == 0 and #KEYS <= few then
     answers[#answers + 1] = i
     answers[#answers + 1] = ''
     answers[#answers + 1] = ''
@@ -32,7 +32,7 @@ end
 
 -- What is there already, of any type.
 local function replace(i, key, document, seconds)
-  local sha1 = ARGV[2 * #KEYS + i] or ''
+  local sha1 = ARGV[1 + 2 * #KEYS + i] or ''
   local stored = redis.pcall('GET', key)
   if type(stored) == 'table' then
     -- What is of another type is no result, and is replaced like other rubbish; every other error is one for all.
@@ -51,7 +51,7 @@ local function replace(i, key, document, seconds)
 end
 
 for i, key in ipairs(KEYS) do
-  local document, seconds = ARGV[2 * i - 1], ARGV[2 * i]
+  local document, seconds = ARGV[2 * i], ARGV[2 * i + 1]
   -- Nothing is there, most of the time.
   if set(key, document, seconds, 'NX') then
     publish(i, key, document)
