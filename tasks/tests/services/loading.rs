@@ -189,23 +189,11 @@ async fn a_file_that_is_gone_is_recorded_once() {
 
 /// The task's result when `write` is called between its two readings: after it has judged the file, and before it loads.
 async fn result_when_written_to(world: &World, path: &str, write: impl FnOnce()) -> Value {
-    let mut blocker = world.db.begin().await.expect("a transaction");
-    sqlx::raw_sql("lock table ingest_content in share mode")
-        .execute(&mut *blocker)
+    let lock = "lock table ingest_content in share mode";
+    let statement = "insert into ingest_content";
+    world
+        .result_while_locked(path, lock, statement, async || write())
         .await
-        .expect("a lock");
-    let writing = async {
-        let waiting = "select count(*) from pg_locks l join pg_database d on d.oid = l.database \
-            where not granted and datname = current_database()";
-        crate::world::eventually("the worker waits for the key", async || {
-            world.number(waiting).await == 1
-        })
-        .await;
-        write();
-        blocker.commit().await.expect("it is open");
-    };
-    let (result, ()) = tokio::join!(world.result(path, "t"), writing);
-    result
 }
 
 #[tokio::test(flavor = "multi_thread")]

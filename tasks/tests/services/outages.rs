@@ -7,7 +7,7 @@ use sensor_tasks::process_file::{Error, process_file};
 use tokio_util::sync::CancellationToken;
 
 use crate::proxy::Proxy;
-use crate::world::{World, csv, eventually};
+use crate::world::{World, csv};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_is_waited_out_and_the_wait_ends_at_once_when_the_engine_says_so() {
@@ -50,18 +50,12 @@ async fn an_outage_that_lasts_is_handed_back_as_transient() {
 async fn a_connection_killed_in_mid_copy_loads_nothing_and_then_everything() {
     let world = World::new().await;
     let path = world.drop_file("a.csv", csv(50_000, 1));
-    let mut blocker = world.db.begin().await.expect("a transaction");
-    sqlx::raw_sql("lock table raw_sensor_data")
-        .execute(&mut *blocker)
-        .await
-        .expect("a lock");
-    let killing = async {
-        let sql = "select count(*) from pg_stat_activity where datname = current_database() and query like 'copy raw%'";
-        eventually("the worker copies", async || world.number(sql).await == 1).await;
+    let kill = async || {
         world.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and query like 'copy raw%'").await;
-        blocker.commit().await.expect("it is open");
     };
-    let (result, ()) = tokio::join!(world.result(&path, "t"), killing);
+    let result = world
+        .result_while_locked(&path, "lock table raw_sensor_data", "copy raw", kill)
+        .await;
     assert_eq!(result["rows"], 50_000);
     world.check_invariants().await;
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 
 use serde_json::Value;
 
-use crate::world::{HEADER, World, csv, eventually};
+use crate::world::{HEADER, World, csv};
 
 fn bad(seed: u32) -> String {
     csv(10, seed).replace("0.02,", "abc,")
@@ -65,19 +65,12 @@ async fn a_bad_file_is_recorded_moved_reported_and_logged() {
 async fn a_bad_file_stays_where_it_is_until_its_row_is_written() {
     let world = World::new().await;
     let path = world.drop_file("bad.csv", bad(1));
-    let mut blocker = world.db.begin().await.expect("a transaction");
-    sqlx::raw_sql("lock table ingest_files in share mode")
-        .execute(&mut *blocker)
-        .await
-        .expect("a lock that lets read");
-    let looking = async {
-        let sql = "select count(*) from pg_stat_activity where datname = current_database() \
-            and wait_event_type = 'Lock' and query like 'insert into ingest_files%'";
-        eventually("the row waits", async || world.number(sql).await == 1).await;
-        assert!(world.path("bad.csv").exists(), "moved without a row");
-        blocker.commit().await.expect("it is open");
-    };
-    let (result, ()) = tokio::join!(world.result(&path, "t"), looking);
+    // It lets read.
+    let lock = "lock table ingest_files in share mode";
+    let look = async || assert!(world.path("bad.csv").exists(), "moved without a row");
+    let result = world
+        .result_while_locked(&path, lock, "insert into ingest_files", look)
+        .await;
     assert_eq!(result["status"], "quarantined");
     assert!(!world.path("bad.csv").exists());
 }

@@ -127,6 +127,38 @@ impl World {
             .to_json(path)
     }
 
+    /// The task's result where a lock holds up its `statement`, given by its beginning, until `meanwhile` is over.
+    pub(crate) async fn result_while_locked(
+        &self,
+        path: &str,
+        lock: &'static str,
+        statement: &'static str,
+        meanwhile: impl AsyncFnOnce(),
+    ) -> Value {
+        let mut blocker = self.db.begin().await.expect("a transaction");
+        sqlx::raw_sql(lock)
+            .execute(&mut *blocker)
+            .await
+            .expect("a lock");
+        let held_up = async {
+            let sql = "select count(*) from pg_stat_activity where datname = current_database() \
+                and wait_event_type = 'Lock' and query like $1 || '%'";
+            eventually(statement, async || {
+                let count: i64 = sqlx::query_scalar(sql)
+                    .bind(statement)
+                    .fetch_one(&self.db)
+                    .await
+                    .expect("the query is right");
+                count == 1
+            })
+            .await;
+            meanwhile().await;
+            blocker.commit().await.expect("it is open");
+        };
+        let (result, ()) = tokio::join!(self.result(path, "t"), held_up);
+        result
+    }
+
     pub(crate) async fn number(&self, sql: &'static str) -> i64 {
         sqlx::query(sql)
             .fetch_one(&self.db)
