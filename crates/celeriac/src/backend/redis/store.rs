@@ -102,7 +102,7 @@ enum Answer {
 enum Found {
     /// It is stored, or a SUCCESS was.
     Done,
-    /// It is stored, and nobody was told.
+    /// It is stored, nobody was told, and few came together.
     Untold,
     /// Something is there.
     Something,
@@ -200,9 +200,8 @@ impl Stores {
         };
         match found {
             Ok(found) => {
-                let are_few = batch.len() <= AGAIN_FEW;
                 for (pending, found) in batch.into_iter().zip(found) {
-                    if are_few && matches!(found, Found::Untold) {
+                    if matches!(found, Found::Untold) {
                         self.tell_again(connection, &pending.entry);
                     }
                     pending.answer(found);
@@ -324,7 +323,7 @@ async fn set(connection: &Connection, batch: &[Pending]) -> Result<Vec<Found>, E
     let answers: Vec<(bool, u64)> = connection.ask(&pipe).await?;
     let found = answers.into_iter().map(|answer| match answer {
         (false, _) => Found::Something,
-        (true, 0) => Found::Untold,
+        (true, 0) if batch.len() <= AGAIN_FEW => Found::Untold,
         (true, _) => Found::Done,
     });
     Ok(found.collect())

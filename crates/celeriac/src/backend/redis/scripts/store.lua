@@ -2,8 +2,8 @@
 -- into a failure.
 --
 -- KEYS     one for each result
--- ARGV     how many of them are few; for each: the document, and for how many seconds (0: for ever); then, where one has been looked at: for each,
---          the SHA-1 of what may be overwritten whatever it is, or ''
+-- ARGV     how many of them are few; for each: the document, and for how many seconds (0: for ever); then, where one has
+--          been looked at: for each, the SHA-1 of what may be overwritten whatever it is, or ''
 -- Returns  for each that one has to read to know whether it is a SUCCESS: its number, the SHA-1 of what is stored, and that.
 --          All others are stored, or a SUCCESS was; where few came together, for each of these that nobody was told of:
 --          its number, '', ''
@@ -52,7 +52,7 @@ end
 
 for i, key in ipairs(KEYS) do
   local document, seconds = ARGV[2 * i], ARGV[2 * i + 1]
-  -- Nothing is there, most of the time.
+  -- Nothing is there, of most failures.
   if set(key, document, seconds, 'NX') then
     publish(i, key, document)
   else
